@@ -1,0 +1,338 @@
+/* Orlop: a tiered-memory offload engine for training models that do not fit. The C interface and its manual.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * An engine keeps a model's parameters, gradients and optimizer states on the device, in host memory and in a
+ * store on NVMe, and runs the optimizer on the host where the states are. One rank has one engine. A step is:
+ *
+ *     orlop_engine_open -> orlop_param_register (each parameter) -> orlop_engine_commit
+ *     then, for every micro-batch:  forward; backward, giving each gradient to orlop_grad_ready; orlop_backward_end
+ *     and after gradient_accumulation_steps of them:  orlop_step
+ *     at the end: orlop_engine_close
+ *
+ * Errors. Every call that can fail returns an orlop_status: 0, or a negative value. orlop_last_error() then has
+ * this thread's sentence, `what: on what (numbers): why`, often with what to do instead. The library never prints,
+ * aborts, exits, installs a signal handler or throws. An engine that has reported ORLOP_IO_ERROR, ORLOP_CORRUPT,
+ * ORLOP_NO_SPACE, ORLOP_DEVICE_ERROR or ORLOP_CANCELLED from a step has stopped: it repeats that error to every
+ * call but orlop_engine_close, orlop_engine_stats and orlop_engine_describe, so that nothing trains on garbage.
+ *
+ * Structs that the caller fills begin with `uint32_t struct_size`, which the caller sets to sizeof the struct; all
+ * other fields zero is always valid and means the default, unless a field says otherwise. Fields are only ever
+ * appended. A longer struct than this library knows is accepted if its unknown tail is zero. Structs that the
+ * library fills are filled up to the caller's struct_size.
+ *
+ * Handles are opaque. _close takes the address of a handle and sets it to NULL; closing NULL does nothing.
+ *
+ * Ownership. Strings and arrays passed in are copied before the call returns unless a call says otherwise. Memory
+ * whose address the library returns belongs to the engine and is valid until orlop_engine_close.
+ *
+ * Threads. Calls on one engine may come from any thread; the engine serialises them. orlop_engine_cancel may be
+ * called at any time, also from a signal handler. Different engines are independent. A call in a child made by
+ * fork() returns ORLOP_FORKED: the engine stays with the parent.
+ *
+ * Strings are UTF-8. Sizes are in bytes, counts in elements, times in seconds unless a name says otherwise.
+ */
+#ifndef ORLOP_ORLOP_H
+#define ORLOP_ORLOP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define ORLOP_API __attribute__((visibility("default")))
+#else
+#define ORLOP_API
+#endif
+
+/* ---- Version ------------------------------------------------------------------------------------------------ */
+
+#define ORLOP_VERSION_MAJOR 0
+#define ORLOP_VERSION_MINOR 1
+#define ORLOP_VERSION_PATCH 0
+
+/* The version of the loaded library as major << 16 | minor << 8 | patch. Thread-safe. */
+ORLOP_API uint32_t orlop_version(void);
+
+/* What the loaded library was built with and what this machine offers, as a JSON object with at least: version,
+ * compiler, queues (array of "uring", "aio", "threads"), isa (the kernels in use: "scalar", "avx2" or "avx512"),
+ * cuda (bool: built with CUDA), cuda_devices (number of usable ones). Static memory; never NULL. Thread-safe. */
+ORLOP_API const char *orlop_build_info(void);
+
+/* ---- Status ------------------------------------------------------------------------------------------------- */
+
+typedef int32_t orlop_status;
+
+enum {
+  ORLOP_OK = 0,
+  ORLOP_INVALID_ARGUMENT = -1, /* a call's argument is wrong */
+  ORLOP_INVALID_CONFIG = -2,   /* a configuration key is unknown, of the wrong type, or contradicts another */
+  ORLOP_OUT_OF_ORDER = -3,     /* a call came before or after its time */
+  ORLOP_NOT_FOUND = -4,        /* a path, parameter or device does not exist */
+  ORLOP_NO_PERMISSION = -5,    /* the operating system refused access */
+  ORLOP_NO_SPACE = -6,         /* the disk is full or too small; says by how much */
+  ORLOP_NO_MEMORY = -7,        /* the host or device budget is too small; says by how much */
+  ORLOP_IO_ERROR = -8,         /* a transfer failed */
+  ORLOP_CORRUPT = -9,          /* what was read is not what was written */
+  ORLOP_BUSY = -10,            /* another process uses the run */
+  ORLOP_UNSUPPORTED = -11,     /* this build or machine cannot do it */
+  ORLOP_TIMEOUT = -12,         /* not finished in the time given; call again */
+  ORLOP_CANCELLED = -13,       /* orlop_engine_cancel was called */
+  ORLOP_FORKED = -14,          /* the engine belongs to the parent process */
+  ORLOP_DEVICE_ERROR = -15,    /* the accelerator's runtime reported an error */
+  ORLOP_INTERNAL = -16         /* a bug of ours; please report the sentence */
+};
+
+/* The sentence that belongs to the last call of this thread that failed; "" if none has. Valid until this thread's
+ * next call. */
+ORLOP_API const char *orlop_last_error(void);
+
+/* "ORLOP_NO_SPACE" for -6 and so on; "ORLOP_UNKNOWN" for a number that is none. Static memory. Thread-safe. */
+ORLOP_API const char *orlop_status_name(orlop_status status);
+
+/* ---- Logging ------------------------------------------------------------------------------------------------ */
+
+typedef enum orlop_log_level {
+  ORLOP_LOG_DEBUG = 0,
+  ORLOP_LOG_INFO = 1,
+  ORLOP_LOG_WARNING = 2,
+  ORLOP_LOG_ERROR = 3,
+  ORLOP_LOG_OFF = 4
+} orlop_log_level;
+
+/* Receives one line without a newline. May be called from any thread of the library, one call at a time; must not
+ * call the library. */
+typedef void (*orlop_log_callback)(void *user, int32_t level, const char *line);
+
+/* Sends lines of `level` and above to `callback`, for the whole process; NULL silences (the start state). Blocks
+ * until a running callback has returned. Thread-safe. */
+ORLOP_API orlop_status orlop_log_set(orlop_log_callback callback, void *user, int32_t level);
+
+/* ---- Configuration ------------------------------------------------------------------------------------------ */
+
+/* Parses and checks a DeepSpeed JSON configuration (comments and trailing commas allowed; our own keys live under
+ * "orlop") and writes, as a JSON object into `buffer`:
+ *   "values":  the configuration with every default, alias and derived value filled in,
+ *   "entries": [{"key": "zero_optimization.stage", "value": 3, "origin": "file"|"default"|"derived", "why": "..."}],
+ *   "notes":   sentences about keys that are harmless here, old spellings, and unknown names.
+ * `world_size` checks the batch sizes; 0 means 1. With buffer NULL or capacity too small (ORLOP_INVALID_ARGUMENT is
+ * returned in the latter case) *needed_bytes still receives the length with its terminating NUL. Thread-safe.
+ * Errors: ORLOP_INVALID_CONFIG with the path of the key. */
+ORLOP_API orlop_status orlop_config_resolve(const char *config_json, int32_t world_size, char *buffer,
+                                            size_t capacity_bytes, size_t *needed_bytes);
+
+/* ---- Engine ------------------------------------------------------------------------------------------------- */
+
+typedef struct orlop_engine orlop_engine;
+
+typedef enum orlop_device_kind {
+  ORLOP_DEVICE_HOST = 0, /* parameters live in host memory, where the CPU computes */
+  ORLOP_DEVICE_CUDA = 1
+} orlop_device_kind;
+
+typedef struct orlop_engine_params {
+  uint32_t struct_size;
+  int32_t rank;            /* 0 .. world_size - 1 */
+  int32_t world_size;      /* 0 means 1; more than 1 is ORLOP_UNSUPPORTED in this version */
+  int32_t device_kind;     /* an orlop_device_kind */
+  int32_t device_index;    /* which CUDA device */
+  uint32_t reserved;       /* zero */
+  const char *config_json; /* as for orlop_config_resolve; NULL means "{}" */
+  const char *run_id;      /* names the run's directory <nvme_path>/orlop/<run_id>: letters, digits, '.', '_', '-'.
+                              NULL derives one from host name, process and time. */
+} orlop_engine_params;
+
+/* Opens an engine: checks the configuration and finds the machine's cores, memory and device. Creates no file.
+ * Errors: ORLOP_INVALID_ARGUMENT, ORLOP_INVALID_CONFIG, ORLOP_UNSUPPORTED, ORLOP_DEVICE_ERROR. */
+ORLOP_API orlop_status orlop_engine_open(const orlop_engine_params *params, orlop_engine **engine);
+
+/* Waits for I/O in flight (at most as long as the drive needs for it), removes the run's store unless a checkpoint
+ * keeps it, and frees everything. A step under way is cancelled first. Sets *engine to NULL also when it reports an
+ * error (of a write that failed, say). In a forked child it only frees the handle. */
+ORLOP_API orlop_status orlop_engine_close(orlop_engine **engine);
+
+/* Makes the step under way, and every later call, stop with ORLOP_CANCELLED within a block's time. Returns at once.
+ * Safe at any time from any thread and from signal handlers. */
+ORLOP_API void orlop_engine_cancel(orlop_engine *engine);
+
+/* ---- Parameters --------------------------------------------------------------------------------------------- */
+
+typedef enum orlop_dtype { ORLOP_F32 = 0, ORLOP_BF16 = 1, ORLOP_F16 = 2 } orlop_dtype;
+
+typedef enum orlop_plane {
+  ORLOP_PLANE_PARAM = 0,      /* the parameter as the model computes with it */
+  ORLOP_PLANE_MASTER = 1,     /* its fp32 value: equal to PARAM for fp32, joined from param + lo for bf16 */
+  ORLOP_PLANE_EXP_AVG = 2,    /* Adam's first moment m, fp32 */
+  ORLOP_PLANE_EXP_AVG_SQ = 3, /* Adam's second moment v, fp32 */
+  ORLOP_PLANE_GRAD = 4        /* the accumulated gradient, fp32 on reading; valid from grad_ready until step */
+} orlop_plane;
+
+enum {
+  ORLOP_PARAM_FROZEN = 1u /* no gradient, no optimizer state */
+};
+
+typedef struct orlop_param_desc {
+  uint32_t struct_size;
+  int32_t dtype;    /* an orlop_dtype: how the model computes with it. bf16 and f16 get an fp32 master. */
+  const char *name; /* unique, not empty; used in messages */
+  uint64_t numel;   /* elements, at least 1 */
+  int32_t group;    /* optimizer group, 0 .. 1023 */
+  int32_t module;   /* parameters with the same number that follow each other are needed together and are never
+                       parted; small modules that follow each other may share a unit */
+  uint32_t flags;   /* ORLOP_PARAM_* */
+  uint32_t reserved;
+} orlop_param_desc;
+
+/* Adds a parameter before orlop_engine_commit; ids count from 0 in order of registration, which is the order of
+ * use assumed until a step has been seen. Errors: ORLOP_INVALID_ARGUMENT (a name twice, numel 0, unknown dtype),
+ * ORLOP_OUT_OF_ORDER. */
+ORLOP_API orlop_status orlop_param_register(orlop_engine *engine, const orlop_param_desc *desc, uint32_t *id);
+
+/* Lays parameters out in units, checks every budget with the allocator's own arithmetic, and only then allocates
+ * memory and creates the store. Parameters and states start as zero. Blocks while the store is written once.
+ * Errors: ORLOP_NO_MEMORY, ORLOP_NO_SPACE (exact shortfall; nothing has been created), ORLOP_NOT_FOUND,
+ * ORLOP_NO_PERMISSION, ORLOP_BUSY, ORLOP_IO_ERROR, ORLOP_CANCELLED. */
+ORLOP_API orlop_status orlop_engine_commit(orlop_engine *engine);
+
+/* The address of a parameter's PARAM plane on the device: numel elements of its dtype, contiguous, at least 64-byte
+ * aligned, owned by the engine, fixed until close. The embedding runtime computes with this memory; the engine
+ * writes it only between orlop_step_begin and the end of orlop_step_wait. */
+ORLOP_API orlop_status orlop_param_address(orlop_engine *engine, uint32_t id, void **address);
+
+/* Copies `count` elements from `first` on of a plane to or from host memory, converting between fp32, bf16 and fp16
+ * (round to nearest even). Writing MASTER sets the PARAM plane too (bf16: round half up of the fp32 value, the rest
+ * in the lo plane, exactly); writing PARAM sets the master to that value. MASTER, EXP_AVG and EXP_AVG_SQ are read
+ * from and written to wherever they live; blocks for that I/O. Errors: ORLOP_INVALID_ARGUMENT (range, plane of a
+ * frozen parameter), ORLOP_OUT_OF_ORDER (before commit, during a step), I/O errors. */
+ORLOP_API orlop_status orlop_param_read(orlop_engine *engine, uint32_t id, int32_t plane, uint64_t first,
+                                        uint64_t count, int32_t dtype, void *destination);
+ORLOP_API orlop_status orlop_param_write(orlop_engine *engine, uint32_t id, int32_t plane, uint64_t first,
+                                         uint64_t count, int32_t dtype, const void *source);
+
+/* ---- Optimizer groups --------------------------------------------------------------------------------------- */
+
+/* Adam (Kingma & Ba 2015, algorithm 1) and AdamW (Loshchilov & Hutter 2019, algorithm 2). Every value is taken as it
+ * stands (lr 0 is a learning rate of 0): start from orlop_group_get. */
+typedef struct orlop_group_params {
+  uint32_t struct_size;
+  uint32_t decoupled_weight_decay; /* 1 AdamW, 0 Adam with L2 regularisation */
+  double lr;
+  double beta1;
+  double beta2;
+  double eps;
+  double weight_decay;
+  uint32_t bias_correction; /* 1 or 0 */
+  uint32_t reserved;
+} orlop_group_params;
+
+/* A group starts with the configuration's optimizer.params. Setting takes effect with the next orlop_step_begin.
+ * Errors: ORLOP_INVALID_ARGUMENT (group number, values out of range: lr >= 0, 0 <= beta < 1, eps >= 0, decay >= 0). */
+ORLOP_API orlop_status orlop_group_get(orlop_engine *engine, int32_t group, orlop_group_params *params);
+ORLOP_API orlop_status orlop_group_set(orlop_engine *engine, int32_t group, const orlop_group_params *params);
+
+/* ---- Gradients ---------------------------------------------------------------------------------------------- */
+
+/* Names a move that is under way; nothing to free. 0 is a move that has completed. */
+typedef uint64_t orlop_ticket;
+
+/* Takes the gradient of a parameter (numel elements, contiguous, on the device) into the engine: copied in 16 bits
+ * when gradient_accumulation_steps is 1, added in fp32 when several micro-batches accumulate. A second gradient of one
+ * parameter in one backward pass is added to the first. In the last micro-batch its squared norm and finiteness are
+ * found in the same pass. `gradient` may be reused once the ticket has completed; on the host device that is when
+ * the call returns. `stream` is the cudaStream_t that makes the gradient, NULL for the default one or on the host.
+ * A trainable parameter without a gradient in a step counts as zero. Errors: ORLOP_INVALID_ARGUMENT (unknown id,
+ * frozen, dtype), ORLOP_OUT_OF_ORDER (during a step). */
+ORLOP_API orlop_status orlop_grad_ready(orlop_engine *engine, uint32_t id, const void *gradient, int32_t dtype,
+                                        void *stream, orlop_ticket *ticket);
+
+/* Waits for a ticket; timeout_ms 0 polls, -1 waits for ever. ORLOP_TIMEOUT when it is still under way. */
+ORLOP_API orlop_status orlop_ticket_wait(orlop_engine *engine, orlop_ticket ticket, int32_t timeout_ms);
+
+/* Ends a micro-batch's backward pass. When it was the last before an update, *is_boundary (may be NULL) becomes 1. */
+ORLOP_API orlop_status orlop_backward_end(orlop_engine *engine, int32_t *is_boundary);
+
+/* Forgets the gradients taken since the last step; the next backward pass is the first micro-batch again. */
+ORLOP_API orlop_status orlop_grad_discard(orlop_engine *engine);
+
+/* ---- Step --------------------------------------------------------------------------------------------------- */
+
+typedef struct orlop_step_params {
+  uint32_t struct_size;
+  uint32_t reserved;
+  double loss_scale; /* gradients are divided by it; 0 means 1 */
+} orlop_step_params;
+
+typedef struct orlop_step_report {
+  uint32_t struct_size;
+  uint32_t skipped; /* 1: a gradient was not finite, parameters and states are untouched, bit for bit */
+  uint64_t step;    /* updates applied so far: the t of Adam's bias correction */
+  uint64_t skipped_steps;
+  double grad_norm;   /* L2 norm over all gradients before clipping, unscaled; not finite when skipped */
+  double clip_factor; /* what gradients were multiplied with: min(1, gradient_clipping / (norm + 1e-6)) */
+  double seconds;     /* from step_begin until the parameters were final */
+  double exposed_io_seconds;  /* of these, spent waiting for the store */
+  double hidden_io_seconds;   /* time the drives were busy for this step while something else ran */
+  double adam_seconds;        /* wall time of the arithmetic */
+  uint64_t nvme_read_bytes;   /* since the previous report */
+  uint64_t nvme_write_bytes;  /* since the previous report */
+} orlop_step_report;
+
+/* Starts an update with the gradients taken and the group values as they stand; returns at once. `params` may be
+ * NULL. A NaN or infinite gradient makes the step be skipped, or stops the engine, as "orlop.non_finite" says.
+ * Errors: ORLOP_OUT_OF_ORDER (before the boundary micro-batch has ended, a step under way). */
+ORLOP_API orlop_status orlop_step_begin(orlop_engine *engine, const orlop_step_params *params);
+
+/* Waits until the parameters are final; write-back of states may go on behind it and is checked by the next call.
+ * ORLOP_TIMEOUT when it is not finished after timeout_ms (-1: for ever); call again. `report` may be NULL. Errors:
+ * ORLOP_IO_ERROR, ORLOP_CORRUPT, ORLOP_NO_SPACE, ORLOP_CANCELLED: the engine has stopped. */
+ORLOP_API orlop_status orlop_step_wait(orlop_engine *engine, int32_t timeout_ms, orlop_step_report *report);
+
+/* orlop_step_begin with the defaults, then orlop_step_wait for ever. */
+ORLOP_API orlop_status orlop_step(orlop_engine *engine, orlop_step_report *report);
+
+/* Waits until nothing is in flight and every byte written has been confirmed by the drive's completion. */
+ORLOP_API orlop_status orlop_drain(orlop_engine *engine, int32_t timeout_ms);
+
+/* ---- Seeing ------------------------------------------------------------------------------------------------- */
+
+typedef struct orlop_stats {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t params;             /* trainable elements */
+  uint64_t steps;              /* updates applied */
+  uint64_t skipped_steps;
+  uint64_t host_budget_bytes;  /* 0: no limit was set */
+  uint64_t host_bytes;         /* allocated by the engine on the host, everything included */
+  uint64_t model_bytes;        /* of these: parameters and gradients, which must be there */
+  uint64_t staging_bytes;      /* of these: the ring of slabs */
+  uint64_t nvme_bytes;         /* size of the store */
+  uint64_t nvme_read_bytes;    /* by steps, since commit */
+  uint64_t nvme_write_bytes;
+  double exposed_io_seconds;
+  double hidden_io_seconds;
+  double adam_seconds;
+  double step_seconds;
+} orlop_stats;
+
+ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);
+
+/* What was decided and why, as a JSON object: config entries, units, blocks, tiers and their bytes, the queue and
+ * its calibration, kernels, store path. Buffer rules as for orlop_config_resolve. */
+ORLOP_API orlop_status orlop_engine_describe(orlop_engine *engine, char *buffer, size_t capacity_bytes,
+                                             size_t *needed_bytes);
+
+/* XXH3 (64 bits, seed 0) over every trainable parameter's PARAM, MASTER, EXP_AVG and EXP_AVG_SQ in order of id: the
+ * same number wherever the bytes live, whatever queue, kernels or threads are used. Reads the whole store. */
+ORLOP_API orlop_status orlop_engine_digest(orlop_engine *engine, uint64_t *digest);
+
+/* Writes the events since commit as Chrome/Perfetto trace JSON. Recording is on when "orlop.trace" is true. */
+ORLOP_API orlop_status orlop_trace_write(orlop_engine *engine, const char *path);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
