@@ -1,0 +1,62 @@
+// Block: what moves between tiers; a range of elements of one shard with all its state planes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/bytes.hpp"
+
+namespace orlop::swap {
+
+// State planes in the order in which an extent holds them.
+enum class Plane : std::uint8_t { lo, master, exp_avg, exp_avg_sq };
+inline constexpr std::size_t kPlaneCount = 4;
+inline constexpr std::array kPlanes = {Plane::lo, Plane::master, Plane::exp_avg, Plane::exp_avg_sq};
+
+constexpr std::uint32_t element_bytes(Plane plane) { return plane == Plane::lo ? 2 : 4; }
+std::string_view name_of(Plane plane);
+
+class PlaneSet {
+ public:
+  constexpr PlaneSet() = default;
+  constexpr PlaneSet(std::initializer_list<Plane> planes) {
+    for (const auto plane : planes) bits_ |= static_cast<std::uint8_t>(1u << static_cast<unsigned>(plane));
+  }
+  [[nodiscard]] constexpr bool contains(Plane plane) const { return (bits_ >> static_cast<unsigned>(plane)) & 1u; }
+  [[nodiscard]] constexpr std::uint32_t bytes_per_element() const {
+    std::uint32_t bytes = 0;
+    for (const auto plane : kPlanes) bytes += contains(plane) ? element_bytes(plane) : 0;
+    return bytes;
+  }
+  friend constexpr bool operator==(PlaneSet, PlaneSet) = default;
+
+ private:
+  std::uint8_t bits_ = 0;
+};
+
+// The grain of checksums and of parallel work: at most 1 MiB of a plane.
+inline constexpr std::uint64_t kChunkElements = 256 * 1024;
+
+struct BlockSpec {
+  std::uint64_t elements;  // a multiple of 2048, so that every plane is a multiple of 4096 bytes
+  PlaneSet planes;
+};
+
+constexpr std::uint64_t chunk_count(const BlockSpec& block) { return divide_up(block.elements, kChunkElements); }
+
+// XXH3_64bits of each plane of one chunk, indexed by Plane; 0 for planes that the block has not.
+using ChunkSums = std::array<std::uint64_t, kPlaneCount>;
+
+// Where the planes of a block are in memory while somebody may touch them; null for planes it has not.
+struct BlockMemory {
+  std::array<std::byte*, kPlaneCount> planes = {};
+  template <typename T>
+  [[nodiscard]] T* as(Plane plane) const {
+    return reinterpret_cast<T*>(planes[static_cast<std::size_t>(plane)]);
+  }
+};
+
+}  // namespace orlop::swap

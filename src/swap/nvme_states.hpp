@@ -1,0 +1,45 @@
+// NvmeStates: optimizer states in a store on disk, staged through a ring of slabs.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "aio/calibration.hpp"
+#include "aio/queue.hpp"
+#include "numa/topology.hpp"
+#include "swap/states.hpp"
+
+namespace orlop::swap {
+
+struct NvmeOptions {
+  std::string nvme_path;  // the user's directory; the store is <nvme_path>/orlop/<run_id>/rank<r>.store
+  std::string run_id;
+  int rank = 0;
+  std::optional<aio::QueueKind> queue;  // none: the best that works
+  aio::CalibrationOverrides overrides;  // from the aio block
+  unsigned slab_count = 0;              // 0: kDefaultSlabs; at least kMinimumSlabs
+  Trace* trace = nullptr;
+  const std::atomic<bool>* cancel = nullptr;  // observed while the store is written for the first time
+};
+
+inline constexpr unsigned kMinimumSlabs = 3;  // one read, one worked on, one written
+inline constexpr unsigned kDefaultSlabs = 6;
+
+// What create() will take, by the same arithmetic: host bytes (slabs, tables) and the size of the store (extents of
+// every block, spares for the ring, header).
+TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count);
+
+// Checks the directory and the free space before anything is created: exists, is a directory, writable, room for
+// the store (exact shortfall).
+Result<> check_nvme_path(const std::string& nvme_path, std::uint64_t store_bytes);
+
+// Locks the run's directory, reclaims what crashed runs of this host left behind (unlocked, without a checkpoint; said
+// in the log), preallocates the store, calibrates, writes it once with zeros. Removed again when it is destroyed.
+Result<std::unique_ptr<States>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,
+                                                 const NvmeOptions& options);
+
+}  // namespace orlop::swap

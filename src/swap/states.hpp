@@ -1,0 +1,76 @@
+// States: the tier that holds the optimizer's blocks, and the sweep over them.
+//
+// A sweep visits blocks in a given order, each exactly once; the visitor updates a block's planes in place and the
+// tier sees to it that they come from and go back to where they live. On NVMe this is a pipeline of three stages, read /
+// work / write, over a small ring of slabs; in host memory it is a loop.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+#include "base/trace.hpp"
+#include "swap/block.hpp"
+
+namespace orlop::swap {
+
+// One block under work. When `read` is not empty the visitor fills both spans, one entry per chunk, with the sums of
+// what it read and of what it wrote, computed while the data is in cache; the tier compares the first with what
+// was recorded when the block was written and keeps the second.
+struct Visit {
+  std::uint32_t block;
+  BlockMemory memory;
+  std::span<ChunkSums> read;
+  std::span<ChunkSums> written;
+};
+using Visitor = std::function<Result<>(const Visit&)>;
+
+enum class Change : std::uint8_t { none, modified };
+
+struct SweepReport {
+  std::int64_t exposed_io_ns = 0;  // the sweep waited for the store
+  std::int64_t work_ns = 0;        // spent in the visitor
+};
+
+struct TierUse {
+  std::uint64_t host_bytes = 0;     // allocated by this tier on the host
+  std::uint64_t staging_bytes = 0;  // of these: the ring of slabs
+  std::uint64_t nvme_bytes = 0;     // size of the store
+};
+
+struct Traffic {
+  std::uint64_t read_bytes = 0;
+  std::uint64_t write_bytes = 0;
+  std::int64_t busy_ns = 0;  // at least one request was in flight
+};
+
+class States {
+ public:
+  virtual ~States() = default;
+
+  // Starts reading what a sweep in this order will want first. Returns at once; harmless to call again.
+  virtual Result<> prefetch(std::span<const std::uint32_t> order) = 0;
+
+  // Visits every block of `order`. Returns when the last visitor has returned; write-back may go on behind it, and
+  // its errors surface at the next call. Stops with ORLOP_CANCELLED between blocks when *cancel becomes true.
+  virtual Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
+                                    const std::atomic<bool>& cancel) = 0;
+
+  // One block outside a sweep, verified; written back and confirmed before it returns if it was modified.
+  virtual Result<> access(std::uint32_t block, Change change,
+                          const std::function<Result<>(const BlockMemory&)>& body) = 0;
+
+  // Waits until nothing is in flight; ORLOP_TIMEOUT after timeout_ms (-1: for ever).
+  virtual Result<> drain(int timeout_ms) = 0;
+
+  [[nodiscard]] virtual TierUse use() const = 0;
+  [[nodiscard]] virtual Traffic traffic() const = 0;
+  // For orlop_engine_describe: a JSON object as text (tier, store path, queue, calibration, ring, access).
+  [[nodiscard]] virtual std::string describe() const = 0;
+};
+
+}  // namespace orlop::swap
