@@ -18,12 +18,14 @@
 
 namespace orlop::swap {
 
-// One block under work. When `read` is not empty the visitor fills both spans, one entry per chunk, with the sums of
-// what it read and of what it wrote, computed while the data is in cache; the tier compares the first with what
-// was recorded when the block was written and keeps the second.
+// One block under work. When `recorded` is not empty the three spans have one entry per chunk: the visitor sums each
+// chunk as it was read, stores that in `read`, and only if it equals `recorded` computes with the chunk and stores the
+// sums of what it wrote in `written`, all while the chunk is in cache. A chunk that differs is left alone; the tier
+// compares `read` with `recorded` after the visit, reports the first difference (ORLOP_CORRUPT) and writes nothing.
 struct Visit {
   std::uint32_t block;
   BlockMemory memory;
+  std::span<const ChunkSums> recorded;
   std::span<ChunkSums> read;
   std::span<ChunkSums> written;
 };
