@@ -1,5 +1,8 @@
 // Arena: one stretch of host memory of exactly the size asked for, 2 MiB-aligned, in huge pages where the system
-// gives them, bound to a NUMA node, populated in parallel, kept until it is destroyed.
+// gives them, preferring a NUMA node, populated in parallel, kept until it is destroyed.
+//
+// A child made by fork() does not have the mapping: copies on write would break the parent's budget, and memory that
+// a device or a ring has registered must not change its pages.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +10,7 @@
 #include <span>
 
 #include "base/result.hpp"
+#include "numa/host_memory.hpp"
 #include "numa/topology.hpp"
 
 namespace orlop::numa {
@@ -19,16 +23,19 @@ struct ArenaOptions {
   Populate populate = Populate::now;
 };
 
+// Not thread-safe.
 class Arena {
  public:
-  // Errors: ORLOP_NO_MEMORY with the size asked for, the cgroup's limit and what is available.
+  // Errors: ORLOP_NO_MEMORY with the size asked for, what is available and what limits it (checked before anything
+  // is mapped); ORLOP_INVALID_ARGUMENT for a node that is not there.
   static Result<Arena> create(const Topology& topology, std::uint64_t bytes, const ArenaOptions& options = {});
 
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();
 
-  // The next `bytes` of the arena. ORLOP_NO_MEMORY with the numbers when they are not there: sizes are planned.
+  // The next `bytes` of the arena, at a power of two of at most 2 MiB. ORLOP_NO_MEMORY with the numbers when they are
+  // not there: sizes are planned.
   Result<std::span<std::byte>> take(std::uint64_t bytes, std::uint64_t alignment);
 
   [[nodiscard]] std::span<std::byte> memory() const { return {data_, size_}; }
@@ -40,17 +47,9 @@ class Arena {
 
   std::byte* data_ = nullptr;
   std::uint64_t size_ = 0;      // as asked for
-  std::uint64_t mapped_ = 0;    // rounded up to pages
+  std::uint64_t mapped_ = 0;    // rounded up to 2 MiB
   std::uint64_t taken_ = 0;
   PageKind page_kind_ = PageKind::small;
 };
-
-// Host memory that this process can still get: the least of MemAvailable and the room under every cgroup (v1 and
-// v2) above it.
-struct HostMemory {
-  std::uint64_t total_bytes;      // of the machine or the tightest cgroup
-  std::uint64_t available_bytes;
-};
-Result<HostMemory> host_memory();
 
 }  // namespace orlop::numa
