@@ -324,8 +324,9 @@ ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *sta
 ORLOP_API orlop_status orlop_engine_describe(orlop_engine *engine, char *buffer, size_t capacity_bytes,
                                              size_t *needed_bytes);
 
-/* XXH3 (64 bits, seed 0) over every trainable parameter's PARAM, MASTER, EXP_AVG and EXP_AVG_SQ in order of id: the
- * same number wherever the bytes live, whatever queue, kernels or threads are used. Reads the whole store. */
+/* One number over all final parameters and states: XXH3 (64 bits, seed 0) over, for every trainable parameter in order
+ * of id, the four XXH3s of its PARAM, MASTER (fp32), EXP_AVG and EXP_AVG_SQ. The same wherever the bytes live, whatever
+ * queue, kernels or number of threads is used. Reads the whole store. */
 ORLOP_API orlop_status orlop_engine_digest(orlop_engine *engine, uint64_t *digest);
 
 /* Writes the events since commit as Chrome/Perfetto trace JSON. Recording is on when "orlop.trace" is true. */

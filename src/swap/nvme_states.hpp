@@ -15,6 +15,9 @@
 
 namespace orlop::swap {
 
+// Left out only to measure what they cost: visits then have no sums to compare or to fill.
+enum class Checksums : std::uint8_t { verified, left_out };
+
 struct NvmeOptions {
   std::string nvme_path;  // the user's directory; the store is <nvme_path>/orlop/<run_id>/rank<r>.store
   std::string run_id;
@@ -22,6 +25,8 @@ struct NvmeOptions {
   std::optional<aio::QueueKind> queue;  // none: the best that works
   aio::CalibrationOverrides overrides;  // from the aio block
   unsigned slab_count = 0;              // 0: kDefaultSlabs; at least kMinimumSlabs
+  Checksums checksums = Checksums::verified;
+  unsigned thread_count = 0;  // of QueueKind::threads; 0: its own choice
   Trace* trace = nullptr;
   const std::atomic<bool>* cancel = nullptr;  // observed while the store is written for the first time
 };

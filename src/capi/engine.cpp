@@ -1,0 +1,327 @@
+// The calls on an engine: argument checks and conversions, nothing else.
+#include "zero3/engine.hpp"
+
+#include <unistd.h>
+
+#include <string_view>
+
+#include "capi/boundary.hpp"
+
+using namespace orlop;
+
+struct orlop_engine {
+  std::unique_ptr<zero3::Engine> engine;
+  pid_t owner;
+};
+
+namespace {
+
+// The engine behind a handle, unless a fork came in between.
+Result<zero3::Engine*> engine_of(const char* call, const orlop_engine* handle) {
+  if (handle == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "{}: on engine NULL: open one first", call);
+  if (handle->owner != ::getpid()) {
+    return fail(ORLOP_FORKED, "{}: on an engine of process {} in its child {}: engines do not cross fork(); open one "
+                "in the child", call, handle->owner, ::getpid());
+  }
+  return handle->engine.get();
+}
+
+template <typename Body>
+orlop_status with_engine(const char* call, orlop_engine* handle, const Body& body) noexcept {
+  return capi::guarded([&]() -> Result<> {
+    TRY_ASSIGN(zero3::Engine* const engine, engine_of(call, handle));
+    return body(*engine);
+  });
+}
+
+Result<> not_null(const char* call, const char* what, const void* pointer) {
+  if (pointer != nullptr) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on {}: the pointer is NULL", call, what);
+}
+
+Result<zero3::Dtype> dtype_of(const char* call, int32_t dtype) {
+  if (dtype >= ORLOP_F32 && dtype <= ORLOP_F16) return static_cast<zero3::Dtype>(dtype);
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on dtype {}: must be ORLOP_F32 (0), ORLOP_BF16 (1) or ORLOP_F16 (2)", call,
+              dtype);
+}
+
+Result<zero3::Plane> plane_of(const char* call, int32_t plane) {
+  if (plane >= ORLOP_PLANE_PARAM && plane <= ORLOP_PLANE_GRAD) return static_cast<zero3::Plane>(plane);
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on plane {}: must be from ORLOP_PLANE_PARAM (0) to ORLOP_PLANE_GRAD (4)",
+              call, plane);
+}
+
+Result<> check_run_id(std::string_view id) {
+  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+  const bool valid = !id.empty() && id.size() <= 200 && id.front() != '.' &&
+                     id.find_first_not_of(kAllowed) == std::string_view::npos;
+  if (valid) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "open engine: on run id \"{}\": must be 1 to 200 letters, digits, '.', '_' or '-', "
+              "not beginning with '.'", id);
+}
+
+Result<zero3::EngineOptions> options_of(const orlop_engine_params& given) {
+  constexpr const char* kCall = "open engine";
+  zero3::EngineOptions options;
+  options.rank = given.rank;
+  options.world_size = given.world_size == 0 ? 1 : given.world_size;
+  if (given.device_kind != ORLOP_DEVICE_HOST && given.device_kind != ORLOP_DEVICE_CUDA) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on device kind {}: must be ORLOP_DEVICE_HOST (0) or ORLOP_DEVICE_CUDA (1)",
+                kCall, given.device_kind);
+  }
+  options.device = given.device_kind == ORLOP_DEVICE_CUDA ? device::DeviceKind::cuda : device::DeviceKind::host;
+  options.device_index = given.device_index;
+  TRY_ASSIGN(options.config, resolve_config(given.config_json == nullptr ? "{}" : given.config_json,
+                                          options.world_size));
+  if (given.run_id != nullptr) options.run_id = given.run_id;
+  const std::string& run_id = options.run_id.empty() ? options.config.run_id.value_or("") : options.run_id;
+  if (!run_id.empty() || given.run_id != nullptr) TRY(check_run_id(run_id));
+  return options;
+}
+
+Result<zero3::ParamSpec> spec_of(const orlop_param_desc& given) {
+  constexpr const char* kCall = "register parameter";
+  TRY(not_null(kCall, "its name", given.name));
+  TRY_ASSIGN(const zero3::Dtype dtype, dtype_of(kCall, given.dtype));
+  if ((given.flags & ~static_cast<uint32_t>(ORLOP_PARAM_FROZEN)) != 0) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\" (flags {:#x}): only ORLOP_PARAM_FROZEN is known", kCall,
+                given.name, given.flags);
+  }
+  const auto training =
+      (given.flags & ORLOP_PARAM_FROZEN) != 0 ? zero3::Training::frozen : zero3::Training::trainable;
+  return zero3::ParamSpec{given.name, dtype, given.numel, given.group, given.module, training};
+}
+
+orlop_step_report report_of(const zero3::StepReport& r) {
+  orlop_step_report out{};
+  out.skipped = r.skipped ? 1 : 0;
+  out.step = r.step;
+  out.skipped_steps = r.skipped_steps;
+  out.grad_norm = r.grad_norm;
+  out.clip_factor = r.clip_factor;
+  out.seconds = r.seconds;
+  out.exposed_io_seconds = r.exposed_io_seconds;
+  out.hidden_io_seconds = r.hidden_io_seconds;
+  out.adam_seconds = r.adam_seconds;
+  out.nvme_read_bytes = r.nvme_read_bytes;
+  out.nvme_write_bytes = r.nvme_write_bytes;
+  return out;
+}
+
+orlop_stats stats_of(const zero3::EngineStats& s) {
+  orlop_stats out{};
+  out.params = s.params;
+  out.steps = s.steps;
+  out.skipped_steps = s.skipped_steps;
+  out.host_budget_bytes = s.host_budget_bytes;
+  out.host_bytes = s.host_bytes;
+  out.model_bytes = s.model_bytes;
+  out.staging_bytes = s.staging_bytes;
+  out.nvme_bytes = s.nvme_bytes;
+  out.nvme_read_bytes = s.nvme_read_bytes;
+  out.nvme_write_bytes = s.nvme_write_bytes;
+  out.exposed_io_seconds = s.exposed_io_seconds;
+  out.hidden_io_seconds = s.hidden_io_seconds;
+  out.adam_seconds = s.adam_seconds;
+  out.step_seconds = s.step_seconds;
+  return out;
+}
+
+Result<> wait_for_step(zero3::Engine& engine, int32_t timeout_ms, orlop_step_report* report) {
+  TRY_ASSIGN(const zero3::StepReport done, engine.step_wait(timeout_ms));
+  return report == nullptr ? Result<>{} : capi::fill_struct("wait for step", report, report_of(done));
+}
+
+}  // namespace
+
+extern "C" {
+
+orlop_status orlop_engine_open(const orlop_engine_params* params, orlop_engine** engine) {
+  return capi::guarded([&]() -> Result<> {
+    TRY(not_null("open engine", "where to put the handle", engine));
+    *engine = nullptr;
+    TRY_ASSIGN(const orlop_engine_params given, capi::read_struct("open engine", params));
+    TRY_ASSIGN(zero3::EngineOptions options, options_of(given));
+    TRY_ASSIGN(auto opened, zero3::Engine::open(std::move(options)));
+    *engine = new orlop_engine{std::move(opened), ::getpid()};
+    return {};
+  });
+}
+
+orlop_status orlop_engine_close(orlop_engine** engine) {
+  if (engine == nullptr || *engine == nullptr) return ORLOP_OK;
+  return capi::guarded([&]() -> Result<> {
+    orlop_engine* const handle = std::exchange(*engine, nullptr);
+    if (handle->owner != ::getpid()) {  // threads, ring and store are the parent's: only the handle is ours
+      static_cast<void>(handle->engine.release());
+      delete handle;
+      return {};
+    }
+    const Result<> finished = handle->engine->finish();
+    delete handle;
+    return finished;
+  });
+}
+
+void orlop_engine_cancel(orlop_engine* engine) {
+  if (engine != nullptr) engine->engine->cancel();
+}
+
+orlop_status orlop_param_register(orlop_engine* engine, const orlop_param_desc* desc, uint32_t* id) {
+  return with_engine("register parameter", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY_ASSIGN(const orlop_param_desc given, capi::read_struct("register parameter", desc));
+    TRY_ASSIGN(zero3::ParamSpec spec, spec_of(given));
+    TRY_ASSIGN(const std::uint32_t registered, e.register_param(std::move(spec)));
+    if (id != nullptr) *id = registered;
+    return {};
+  });
+}
+
+orlop_status orlop_engine_commit(orlop_engine* engine) {
+  return with_engine("commit", engine, [](zero3::Engine& e) { return e.commit(); });
+}
+
+orlop_status orlop_param_address(orlop_engine* engine, uint32_t id, void** address) {
+  return with_engine("parameter address", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null("parameter address", "where to put it", address));
+    TRY_ASSIGN(*address, e.address(id));
+    return {};
+  });
+}
+
+orlop_status orlop_param_read(orlop_engine* engine, uint32_t id, int32_t plane, uint64_t first, uint64_t count,
+                              int32_t dtype, void* destination) {
+  constexpr const char* kCall = "read parameter";
+  return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null(kCall, "its destination", destination));
+    TRY_ASSIGN(const zero3::Plane from, plane_of(kCall, plane));
+    TRY_ASSIGN(const zero3::Dtype as, dtype_of(kCall, dtype));
+    TRY_ASSIGN(const std::uint64_t end, checked_add(first, count));
+    return e.read_plane(id, from, {first, end}, as, destination);
+  });
+}
+
+orlop_status orlop_param_write(orlop_engine* engine, uint32_t id, int32_t plane, uint64_t first, uint64_t count,
+                               int32_t dtype, const void* source) {
+  constexpr const char* kCall = "write parameter";
+  return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null(kCall, "its source", source));
+    TRY_ASSIGN(const zero3::Plane to, plane_of(kCall, plane));
+    TRY_ASSIGN(const zero3::Dtype as, dtype_of(kCall, dtype));
+    TRY_ASSIGN(const std::uint64_t end, checked_add(first, count));
+    return e.write_plane(id, to, {first, end}, as, source);
+  });
+}
+
+orlop_status orlop_group_get(orlop_engine* engine, int32_t group, orlop_group_params* params) {
+  return with_engine("get optimizer group", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY_ASSIGN(const kernels::AdamHyper hyper, e.group(group));
+    orlop_group_params out{};
+    out.decoupled_weight_decay = hyper.decoupled ? 1 : 0;
+    out.lr = hyper.lr;
+    out.beta1 = hyper.beta1;
+    out.beta2 = hyper.beta2;
+    out.eps = hyper.eps;
+    out.weight_decay = hyper.weight_decay;
+    out.bias_correction = hyper.bias_correction ? 1 : 0;
+    return capi::fill_struct("get optimizer group", params, out);
+  });
+}
+
+orlop_status orlop_group_set(orlop_engine* engine, int32_t group, const orlop_group_params* params) {
+  return with_engine("set optimizer group", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY_ASSIGN(const orlop_group_params given, capi::read_struct("set optimizer group", params));
+    return e.set_group(group, {.lr = given.lr,
+                               .beta1 = given.beta1,
+                               .beta2 = given.beta2,
+                               .eps = given.eps,
+                               .weight_decay = given.weight_decay,
+                               .decoupled = given.decoupled_weight_decay != 0,
+                               .bias_correction = given.bias_correction != 0});
+  });
+}
+
+orlop_status orlop_grad_ready(orlop_engine* engine, uint32_t id, const void* gradient, int32_t dtype, void* stream,
+                              orlop_ticket* ticket) {
+  constexpr const char* kCall = "gradient ready";
+  return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null(kCall, "the gradient", gradient));
+    TRY_ASSIGN(const zero3::Dtype as, dtype_of(kCall, dtype));
+    TRY(e.grad_ready(id, gradient, as, device::Stream{stream}));
+    if (ticket != nullptr) *ticket = 0;
+    return {};
+  });
+}
+
+orlop_status orlop_ticket_wait(orlop_engine* engine, orlop_ticket ticket, int32_t) {
+  return with_engine("wait for ticket", engine, [&](zero3::Engine&) -> Result<> {
+    if (ticket == 0) return {};
+    return fail(ORLOP_INVALID_ARGUMENT, "wait for ticket: on ticket {}: this engine gave no such ticket", ticket);
+  });
+}
+
+orlop_status orlop_backward_end(orlop_engine* engine, int32_t* is_boundary) {
+  return with_engine("backward end", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY_ASSIGN(const bool boundary, e.backward_end());
+    if (is_boundary != nullptr) *is_boundary = boundary ? 1 : 0;
+    return {};
+  });
+}
+
+orlop_status orlop_grad_discard(orlop_engine* engine) {
+  return with_engine("discard gradients", engine, [](zero3::Engine& e) { return e.grad_discard(); });
+}
+
+orlop_status orlop_step_begin(orlop_engine* engine, const orlop_step_params* params) {
+  return with_engine("step", engine, [&](zero3::Engine& e) -> Result<> {
+    double loss_scale = 0;
+    if (params != nullptr) {
+      TRY_ASSIGN(const orlop_step_params given, capi::read_struct("step", params));
+      loss_scale = given.loss_scale;
+    }
+    return e.step_begin(loss_scale == 0 ? 1 : loss_scale);
+  });
+}
+
+orlop_status orlop_step_wait(orlop_engine* engine, int32_t timeout_ms, orlop_step_report* report) {
+  return with_engine("wait for step", engine, [&](zero3::Engine& e) { return wait_for_step(e, timeout_ms, report); });
+}
+
+orlop_status orlop_step(orlop_engine* engine, orlop_step_report* report) {
+  return with_engine("step", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(e.step_begin(1));
+    return wait_for_step(e, -1, report);
+  });
+}
+
+orlop_status orlop_drain(orlop_engine* engine, int32_t timeout_ms) {
+  return with_engine("drain", engine, [&](zero3::Engine& e) { return e.drain(timeout_ms); });
+}
+
+orlop_status orlop_engine_stats(orlop_engine* engine, orlop_stats* stats) {
+  return with_engine("engine stats", engine,
+                     [&](zero3::Engine& e) { return capi::fill_struct("engine stats", stats, stats_of(e.stats())); });
+}
+
+orlop_status orlop_engine_describe(orlop_engine* engine, char* buffer, size_t capacity_bytes, size_t* needed_bytes) {
+  return with_engine("describe engine", engine, [&](zero3::Engine& e) {
+    return capi::fill_text("describe engine", e.describe(), buffer, capacity_bytes, needed_bytes);
+  });
+}
+
+orlop_status orlop_engine_digest(orlop_engine* engine, uint64_t* digest) {
+  return with_engine("digest", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null("digest", "where to put it", digest));
+    TRY_ASSIGN(*digest, e.digest());
+    return {};
+  });
+}
+
+orlop_status orlop_trace_write(orlop_engine* engine, const char* path) {
+  return with_engine("write trace", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null("write trace", "its path", path));
+    return e.write_trace(path);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,39 @@
+#include "zero3/blocks.hpp"
+
+#include <algorithm>
+
+#include "base/bytes.hpp"
+
+namespace orlop::zero3 {
+namespace {
+
+void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks) {
+  const std::uint64_t count = divide_up(range.size(), kBlockElements);
+  if (count == 0) return;
+  const std::uint64_t elements = align_up(divide_up(range.size(), count), kShardGrain);
+  for (std::uint64_t begin = range.begin; begin < range.end; begin += elements) {
+    blocks.push_back({unit, {begin, std::min(begin + elements, range.end)}});
+  }
+}
+
+}  // namespace
+
+std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size) {
+  std::vector<Block> blocks;
+  for (std::uint32_t unit = 0; unit < plan.units.size(); ++unit) {
+    if (plan.units[unit].training == Training::frozen) continue;
+    cut_range(unit, used_part(plan.units[unit].content, rank, world_size), blocks);
+  }
+  return blocks;
+}
+
+std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks) {
+  std::vector<swap::BlockSpec> specs;
+  specs.reserve(blocks.size());
+  for (const Block& block : blocks) {
+    specs.push_back({block.range.size(), planes_of(plan.units[block.unit].dtype)});
+  }
+  return specs;
+}
+
+}  // namespace orlop::zero3

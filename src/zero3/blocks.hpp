@@ -1,0 +1,27 @@
+// Blocks: how this rank's shards are cut into what moves between tiers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "swap/block.hpp"
+#include "zero3/unit.hpp"
+
+namespace orlop::zero3 {
+
+// A block of a bf16 parameter's states is 20 MiB then, of an fp32 one 16 MiB.
+inline constexpr std::uint64_t kBlockElements = 2u << 20;
+
+struct Block {
+  std::uint32_t unit;
+  Range range;  // of the unit's elements
+};
+
+// The blocks of this rank's trainable shards, in order of units; no block spans two units, and those of one unit are
+// of nearly equal size.
+std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size);
+
+std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks);
+
+}  // namespace orlop::zero3

@@ -1,0 +1,318 @@
+#include "zero3/engine.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <utility>
+
+#include "base/bytes.hpp"
+#include "base/clock.hpp"
+#include "base/log.hpp"
+#include "numa/arena.hpp"
+#include "numa/host_memory.hpp"
+#include "swap/host_states.hpp"
+#include "swap/nvme_states.hpp"
+#include "zero3/committed.hpp"
+#include "zero3/digest.hpp"
+
+namespace orlop::zero3 {
+namespace {
+
+Result<std::unique_ptr<device::Device>> make_device(const EngineOptions& options) {
+  return options.device == device::DeviceKind::cuda ? device::make_cuda_device(options.device_index)
+                                                    : device::make_host_device();
+}
+
+// "host-4711-20261121T140501": unique on this machine, and says where it came from.
+std::string derived_run_id() {
+  std::array<char, 64> host{};
+  if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = 'h';
+  std::string id(host.data());
+  std::erase_if(id, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)) && c != '-'; });
+  return fmt::format("{}-{}-{:x}", id, ::getpid(), now_ns());
+}
+
+kernels::AdamHyper hyper_of(const AdamSettings& adam) {
+  return {.lr = adam.lr,
+          .beta1 = adam.beta1,
+          .beta2 = adam.beta2,
+          .eps = adam.eps,
+          .weight_decay = adam.weight_decay,
+          .decoupled = adam.decay_kind == WeightDecay::decoupled,
+          .bias_correction = adam.bias_correction};
+}
+
+Accumulation accumulation_of(const Config& config) {
+  return config.gradient_accumulation_steps == 1 ? Accumulation::single : Accumulation::several;
+}
+
+int group_count_of(const std::vector<ParamSpec>& params) {
+  int count = 1;
+  for (const ParamSpec& param : params) count = std::max(count, param.group + 1);
+  return count;
+}
+
+std::uint64_t trainable_elements(const std::vector<ParamSpec>& params) {
+  std::uint64_t elements = 0;
+  for (const ParamSpec& param : params) elements += param.training == Training::trainable ? param.numel : 0;
+  return elements;
+}
+
+}  // namespace
+
+Engine::Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<device::Device> device,
+               cpu_adam::Isa isa)
+    : options_(std::move(options)),
+      topology_(std::move(topology)),
+      device_(std::move(device)),
+      isa_(isa),
+      workers_(static_cast<int>(options_.config.thread_count)),
+      communicator_(comm::make_self_communicator()),
+      groups_(hyper_of(options_.config.adam.value_or(AdamSettings{}))),
+      background_(std::make_unique<Background>()) {}
+
+Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
+  if (options.world_size != 1 || options.rank != 0) {
+    return fail(ORLOP_UNSUPPORTED, "open engine: on rank {} of {}: this version runs one rank; use world_size 1",
+                options.rank, options.world_size);
+  }
+  TRY_ASSIGN(numa::Topology topology, numa::Topology::detect());
+  TRY_ASSIGN(auto device, make_device(options));
+  TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
+  if (options.run_id.empty()) options.run_id = options.config.run_id.value_or(derived_run_id());
+  for (const std::string& note : options.config.notes) log_info("{}", note);
+  return std::unique_ptr<Engine>(new Engine(std::move(options), std::move(topology), std::move(device), isa));
+}
+
+Engine::~Engine() {
+  cancel();
+  background_.reset();  // waits for the step under way
+}
+
+// ---- Checks ----
+
+Result<> Engine::expect_ready(const char* what) const {
+  switch (phase_) {
+    case Phase::ready:
+      return {};
+    case Phase::registering:
+      return fail(ORLOP_OUT_OF_ORDER, "{}: on an engine that is not committed: call orlop_engine_commit first", what);
+    case Phase::stepping:
+      return fail(ORLOP_OUT_OF_ORDER, "{}: on a step under way: call orlop_step_wait until it is finished first", what);
+    case Phase::stopped:
+      return tl::unexpected<Error>(*stop_error_);
+  }
+  return {};
+}
+
+Result<> Engine::expect_param(const char* what, std::uint32_t id) const {
+  if (id < params_.size()) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on parameter {}: only {} are registered", what, id, params_.size());
+}
+
+Result<> Engine::expect_range(const char* what, std::uint32_t id, Plane plane, Range range) const {
+  const ParamSpec& param = params_[id];
+  if (range.begin > range.end || range.end > param.numel) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\" (elements {} to {}): it has {}", what, param.name, range.begin,
+                range.end, param.numel);
+  }
+  if (param.training == Training::frozen && plane != Plane::param) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": it is frozen and has only the PARAM plane", what, param.name);
+  }
+  return {};
+}
+
+// ---- Registering and committing ----
+
+Result<std::uint32_t> Engine::register_param(ParamSpec spec) {
+  const std::lock_guard lock(mutex_);
+  constexpr const char* kWhat = "register parameter";
+  if (phase_ != Phase::registering) {
+    return fail(ORLOP_OUT_OF_ORDER, "{}: on \"{}\": the engine is committed already", kWhat, spec.name);
+  }
+  if (spec.name.empty()) return fail(ORLOP_INVALID_ARGUMENT, "{}: on parameter {}: it has no name", kWhat, params_.size());
+  if (spec.numel == 0) return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": it has 0 elements", kWhat, spec.name);
+  TRY(groups_.get(spec.group));
+  if (!names_.insert(spec.name).second) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": that name is registered already; register a tied parameter once",
+                kWhat, spec.name);
+  }
+  params_.push_back(std::move(spec));
+  return static_cast<std::uint32_t>(params_.size() - 1);
+}
+
+Result<MemoryPlan> Engine::plan(const UnitPlan& units, const std::vector<Block>& blocks) {
+  const Config& config = options_.config;
+  const bool on_host = device_->is_host_addressable();
+  const auto specs = block_specs(units, blocks);
+  const MemoryDemand demand{
+      .flat = FlatBuffers::bytes_needed(units, accumulation_of(config), on_host),
+      .table_bytes = GradFlow::bytes_needed(params_.size()),
+      .blocks = specs,
+      .tier = config.offload_optimizer == OffloadDevice::nvme ? StateTier::nvme : StateTier::host,
+      .slab_count = config.slab_count,
+  };
+  TRY_ASSIGN(const numa::HostMemory host, numa::host_memory());
+  const MemoryLimits limits{
+      .host_budget = config.memory.host,
+      .nvme_budget = config.memory.nvme,
+      .device_budget = config.memory.device,
+      .host_available = host.available_bytes,
+      .device_available = on_host ? 0 : device_->free_bytes().value_or(0),
+  };
+  TRY_ASSIGN(const MemoryPlan memory, plan_memory(demand, limits));
+  if (demand.tier == StateTier::nvme) TRY(swap::check_nvme_path(config.nvme_path, memory.states.nvme_bytes));
+  return memory;
+}
+
+Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memory,
+                                                          std::vector<swap::BlockSpec> specs) {
+  const Config& config = options_.config;
+  if (config.offload_optimizer != OffloadDevice::nvme) return swap::make_host_states(topology_, std::move(specs));
+  swap::NvmeOptions nvme;
+  nvme.nvme_path = config.nvme_path;
+  nvme.run_id = options_.run_id;
+  nvme.rank = options_.rank;
+  if (config.queue) {
+    TRY_ASSIGN(nvme.queue, aio::queue_kind_of(*config.queue));
+  }
+  nvme.overrides = {config.aio.request_bytes, config.aio.queue_depth};
+  nvme.slab_count = memory.slab_count;
+  nvme.thread_count = config.aio.thread_count.value_or(0);
+  if (options_.arithmetic == Arithmetic::left_out) nvme.checksums = swap::Checksums::left_out;
+  nvme.trace = &trace_;
+  nvme.cancel = &cancelled_;
+  return swap::make_nvme_states(topology_, std::move(specs), nvme);
+}
+
+Result<> Engine::commit() {
+  const std::lock_guard lock(mutex_);
+  if (phase_ != Phase::registering) {
+    return fail(ORLOP_OUT_OF_ORDER, "commit: on an engine that is committed already: open another");
+  }
+  if (params_.empty()) return fail(ORLOP_OUT_OF_ORDER, "commit: on 0 parameters: register at least one first");
+  auto committed = std::make_unique<Committed>();
+  Committed& c = *committed;
+  TRY_ASSIGN(c.units, plan_units(params_));
+  c.blocks = cut_blocks(c.units, options_.rank, options_.world_size);
+  c.group_count = group_count_of(params_);
+  TRY_ASSIGN(c.memory, plan(c.units, c.blocks));
+  if (options_.config.trace) trace_.start();
+  TRY(allocate(c));
+  log_info("engine: {} parameters in {} units and {} blocks, {} on the host, {} on NVMe",
+           trainable_elements(params_), c.units.units.size(), c.blocks.size(), format_bytes(c.memory.host_bytes),
+           format_bytes(c.memory.states.nvme_bytes));
+  committed_ = std::move(committed);
+  phase_ = Phase::ready;
+  return {};
+}
+
+Result<> Engine::allocate(Committed& c) {
+  const Accumulation accumulation = accumulation_of(options_.config);
+  c.model_bytes = FlatBuffers::bytes_needed(c.units, accumulation, device_->is_host_addressable()).host;
+  TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
+  c.buffers.emplace(std::move(buffers));
+  c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);
+  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, workers_, *device_, isa_, options_.arithmetic});
+  TRY_ASSIGN(Update update, Update::create(*c.parts));
+  c.update.emplace(std::move(update));
+  TRY_ASSIGN(c.states, make_states(c.memory, block_specs(c.units, c.blocks)));
+  c.planes.emplace(*c.parts, *c.states, *c.update);
+  return {};
+}
+
+Result<void*> Engine::address(std::uint32_t id) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("parameter address"));
+  TRY(expect_param("parameter address", id));
+  const Placement& place = committed_->units.placements[id];
+  return static_cast<void*>(committed_->buffers->device_params(place.unit) +
+                            place.offset * bytes_of(params_[id].dtype));
+}
+
+Result<> Engine::read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination) {
+  const std::lock_guard lock(mutex_);
+  constexpr const char* kWhat = "read parameter";
+  TRY(expect_ready(kWhat));
+  TRY(expect_param(kWhat, id));
+  TRY(expect_range(kWhat, id, plane, range));
+  if (plane == Plane::grad && !committed_->grads->has_gradient(id)) {
+    return fail(ORLOP_OUT_OF_ORDER, "{}: on the gradient of \"{}\": none was taken since the last step", kWhat,
+                params_[id].name);
+  }
+  return stop_if_failed(committed_->planes->read(id, plane, range, dtype, destination));
+}
+
+Result<> Engine::write_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source) {
+  const std::lock_guard lock(mutex_);
+  constexpr const char* kWhat = "write parameter";
+  TRY(expect_ready(kWhat));
+  TRY(expect_param(kWhat, id));
+  TRY(expect_range(kWhat, id, plane, range));
+  if (plane == Plane::grad) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on the gradient of \"{}\": gradients come through orlop_grad_ready",
+                kWhat, params_[id].name);
+  }
+  return stop_if_failed(committed_->planes->write(id, plane, range, dtype, source));
+}
+
+// ---- Groups ----
+
+Result<kernels::AdamHyper> Engine::group(int group) {
+  const std::lock_guard lock(mutex_);
+  return groups_.get(group);
+}
+
+Result<> Engine::set_group(int group, const kernels::AdamHyper& hyper) {
+  const std::lock_guard lock(mutex_);
+  if (phase_ == Phase::stepping) return expect_ready("set optimizer group");
+  return groups_.set(group, hyper);
+}
+
+// ---- Seeing ----
+
+EngineStats Engine::stats() {
+  const std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.params = trainable_elements(params_);
+  stats.host_budget_bytes = options_.config.memory.host.value_or(0);
+  if (committed_ == nullptr) return stats;
+  stats.host_bytes = committed_->memory.host_bytes;
+  stats.model_bytes = committed_->model_bytes;
+  stats.staging_bytes = committed_->memory.states.staging_bytes;
+  stats.nvme_bytes = committed_->memory.states.nvme_bytes;
+  return stats;
+}
+
+Result<std::uint64_t> Engine::digest() {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("digest"));
+  return zero3::digest(*committed_->parts, *committed_->update, *committed_->states, cancelled_);
+}
+
+Result<> Engine::write_trace(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("write trace"));
+  if (!trace_.is_recording()) {
+    return fail(ORLOP_OUT_OF_ORDER, "write trace: on {}: nothing was recorded; set \"orlop\": {{\"trace\": true}}", path);
+  }
+  TRY(committed_->states->drain(-1));
+  return trace_.write(path);
+}
+
+Result<> Engine::drain(int timeout_ms) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("drain"));
+  return stop_if_failed(committed_->states->drain(timeout_ms));
+}
+
+Result<> Engine::finish() {
+  cancel_step();
+  const std::lock_guard lock(mutex_);
+  if (committed_ == nullptr || phase_ == Phase::stopped) return {};
+  return committed_->states->drain(-1);
+}
+
+}  // namespace orlop::zero3

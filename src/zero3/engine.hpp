@@ -1,0 +1,153 @@
+// Engine: one rank's parameters, gradients, optimizer and tiers. The only place that knows every layer.
+//
+// Its life: registering -> ready <-> stepping -> stopped (after an error of a step; see orlop.h). Calls are serialised
+// here; a step runs on a thread of its own, so that the caller can wait for it in slices.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "base/config.hpp"
+#include "base/trace.hpp"
+#include "comm/communicator.hpp"
+#include "cpu_adam/adam.hpp"
+#include "device/device.hpp"
+#include "numa/topology.hpp"
+#include "swap/states.hpp"
+#include "zero3/background.hpp"
+#include "zero3/blocks.hpp"
+#include "zero3/flat_buffers.hpp"
+#include "zero3/grad_flow.hpp"
+#include "zero3/groups.hpp"
+#include "zero3/memory_plan.hpp"
+#include "zero3/planes.hpp"
+#include "zero3/update.hpp"
+
+namespace orlop::zero3 {
+
+struct EngineOptions {
+  Config config;
+  int rank = 0;
+  int world_size = 1;
+  device::DeviceKind device = device::DeviceKind::host;
+  int device_index = 0;
+  std::string run_id;  // empty: the configuration's, else derived
+  Arithmetic arithmetic = Arithmetic::applied;
+};
+
+struct StepReport {
+  bool skipped = false;
+  std::uint64_t step = 0;
+  std::uint64_t skipped_steps = 0;
+  double grad_norm = 0;
+  double clip_factor = 1;
+  double seconds = 0;
+  double exposed_io_seconds = 0;
+  double hidden_io_seconds = 0;
+  double adam_seconds = 0;
+  std::uint64_t nvme_read_bytes = 0;
+  std::uint64_t nvme_write_bytes = 0;
+};
+
+struct EngineStats {
+  std::uint64_t params = 0;
+  std::uint64_t steps = 0;
+  std::uint64_t skipped_steps = 0;
+  std::uint64_t host_budget_bytes = 0;
+  std::uint64_t host_bytes = 0;
+  std::uint64_t model_bytes = 0;
+  std::uint64_t staging_bytes = 0;
+  std::uint64_t nvme_bytes = 0;
+  std::uint64_t nvme_read_bytes = 0;
+  std::uint64_t nvme_write_bytes = 0;
+  double exposed_io_seconds = 0;
+  double hidden_io_seconds = 0;
+  double adam_seconds = 0;
+  double step_seconds = 0;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> open(EngineOptions options);
+  ~Engine();
+
+  Result<std::uint32_t> register_param(ParamSpec spec);
+  Result<> commit();
+  Result<void*> address(std::uint32_t id);
+  Result<> read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
+  Result<> write_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source);
+
+  Result<kernels::AdamHyper> group(int group);
+  Result<> set_group(int group, const kernels::AdamHyper& hyper);
+
+  Result<> grad_ready(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
+  Result<bool> backward_end();  // true at the boundary
+  Result<> grad_discard();
+
+  Result<> step_begin(double loss_scale);
+  // ORLOP_TIMEOUT while it is under way.
+  Result<StepReport> step_wait(int timeout_ms);
+  Result<> drain(int timeout_ms);
+
+  EngineStats stats();
+  std::string describe();
+  Result<std::uint64_t> digest();
+  Result<> write_trace(const std::string& path);
+
+  void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
+  // Waits for what is in flight and reports the last error of write-back; the destructor does the rest.
+  Result<> finish();
+
+ private:
+  enum class Phase : std::uint8_t { registering, ready, stepping, stopped };
+  struct Committed;
+
+  Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<device::Device> device, cpu_adam::Isa isa);
+
+  Result<> expect_ready(const char* what) const;
+  Result<> expect_param(const char* what, std::uint32_t id) const;
+  Result<> expect_range(const char* what, std::uint32_t id, Plane plane, Range range) const;
+  Result<> stop_if_failed(Result<> result);
+
+  Result<MemoryPlan> plan(const UnitPlan& units, const std::vector<Block>& blocks);
+  Result<> allocate(Committed& committed);
+  Result<std::unique_ptr<swap::States>> make_states(const MemoryPlan& memory, std::vector<swap::BlockSpec> specs);
+
+  Result<> take_from_device(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
+  Result<> prefetch_states();
+  Result<> step(double loss_scale);
+  Result<> skip(std::uint32_t id);
+  void account(std::int64_t begin_ns, const swap::SweepReport& sweep);
+  void count_step();
+  void cancel_step();
+
+  EngineOptions options_;
+  numa::Topology topology_;
+  std::unique_ptr<device::Device> device_;
+  cpu_adam::Isa isa_;
+  cpu_adam::Workers workers_;
+  std::unique_ptr<comm::Communicator> communicator_;
+  Trace trace_;
+  Groups groups_;
+
+  std::mutex mutex_;       // everything below
+  std::mutex wait_mutex_;  // one waiter at a time
+  Phase phase_ = Phase::registering;
+  std::optional<Error> stop_error_;
+  std::vector<ParamSpec> params_;
+  std::unordered_set<std::string> names_;
+  std::unique_ptr<Committed> committed_;
+  std::vector<std::byte> landing_;  // of gradients from a device that is not the host
+  StepReport report_;  // while stepping, the background thread's
+  EngineStats stats_;
+  std::atomic<bool> cancelled_{false};
+  std::unique_ptr<Background> background_;  // last: its thread uses what is above
+};
+
+}  // namespace orlop::zero3

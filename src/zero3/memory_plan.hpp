@@ -1,0 +1,46 @@
+// MemoryPlan: what a run takes of every tier, by the allocators' own arithmetic, and whether that fits; decided before
+// anything is allocated or created.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/result.hpp"
+#include "swap/block.hpp"
+#include "swap/states.hpp"
+#include "zero3/flat_buffers.hpp"
+
+namespace orlop::zero3 {
+
+enum class StateTier : std::uint8_t { host, nvme };
+
+struct MemoryDemand {
+  FlatBytes flat;             // parameters and gradients
+  std::uint64_t table_bytes;  // of the engine itself
+  std::span<const swap::BlockSpec> blocks;
+  StateTier tier;
+  unsigned slab_count;  // fixed by the configuration; 0: as many as fit
+};
+
+struct MemoryLimits {
+  std::optional<std::uint64_t> host_budget;
+  std::optional<std::uint64_t> nvme_budget;
+  std::optional<std::uint64_t> device_budget;
+  std::uint64_t host_available;    // of the machine or its cgroup, now
+  std::uint64_t device_available;  // 0 for the host device
+};
+
+struct MemoryPlan {
+  unsigned slab_count = 0;
+  std::uint64_t host_bytes = 0;
+  std::uint64_t device_bytes = 0;
+  swap::TierUse states;
+};
+
+// As many slabs as fit, up to swap::kDefaultSlabs, unless their number is fixed. Errors: ORLOP_NO_MEMORY or
+// ORLOP_NO_SPACE with every part and the exact shortfall.
+Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& limits);
+
+}  // namespace orlop::zero3

@@ -1,0 +1,192 @@
+#include "zero3/planes.hpp"
+
+#include <cstring>
+#include <vector>
+
+#include "kernels/adam_element.hpp"
+#include "zero3/master.hpp"
+
+namespace orlop::zero3 {
+namespace {
+
+using swap::BlockMemory;
+using swap::Change;
+
+swap::Plane state_plane(Plane plane) {
+  return plane == Plane::exp_avg ? swap::Plane::exp_avg : swap::Plane::exp_avg_sq;
+}
+
+std::vector<std::uint32_t> first_blocks(const UnitPlan& plan, std::span<const Block> blocks) {
+  std::vector<std::uint32_t> first(plan.units.size(), 0);
+  for (std::size_t i = blocks.size(); i-- > 0;) first[blocks[i].unit] = static_cast<std::uint32_t>(i);
+  return first;
+}
+
+}  // namespace
+
+// Element `range.begin` of the parameter is element `in_block` of the block and `in_unit` of the unit.
+struct Planes::Piece {
+  std::uint32_t block;
+  Range range;  // of the parameter's elements
+  std::uint64_t in_block;
+  std::uint64_t in_unit;
+};
+
+Planes::Planes(const UpdateParts& parts, swap::States& states, Update& update)
+    : parts_(parts), states_(&states), update_(&update), first_block_(first_blocks(parts.plan, parts.blocks)) {}
+
+std::byte* Planes::host_param(std::uint32_t id, std::uint64_t first) const {
+  const Placement& place = parts_.plan.placements[id];
+  return parts_.buffers.host_params(place.unit) + (place.offset + first) * bytes_of(parts_.params[id].dtype);
+}
+
+void Planes::convert(Dtype to, void* destination, Dtype from, const void* source, std::uint64_t count) const {
+  cpu_adam::grad_intake(parts_.isa, cpu_adam::Intake::store, grad_type_of(to), destination, grad_type_of(from), source,
+                        static_cast<std::size_t>(count), nullptr);
+}
+
+Result<> Planes::for_each_piece(std::uint32_t id, Range range, Change change, const PieceBody& body) {
+  const Placement& place = parts_.plan.placements[id];
+  const Range in_unit{place.offset + range.begin, place.offset + range.end};
+  for (std::uint32_t i = first_block_[place.unit]; i < parts_.blocks.size(); ++i) {
+    const Block& block = parts_.blocks[i];
+    if (block.unit != place.unit || block.range.begin >= in_unit.end) break;
+    const Range part = intersect(block.range, in_unit);
+    if (part.empty()) continue;
+    const Piece piece{i, {part.begin - place.offset, part.end - place.offset}, part.begin - block.range.begin,
+                      part.begin};
+    TRY(states_->access(i, change, [&](const BlockMemory& memory) -> Result<> {
+      if (change == Change::modified) {
+        update_->adopt(i, memory);
+        update_->mark_modified();
+      }
+      body(piece, memory);
+      return {};
+    }));
+  }
+  return {};
+}
+
+Result<> Planes::read(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination) {
+  const auto out = [&](const Piece& piece) {
+    return static_cast<std::byte*>(destination) + (piece.range.begin - range.begin) * bytes_of(dtype);
+  };
+  switch (plane) {
+    case Plane::param:
+      return read_param(id, range, dtype, destination);
+    case Plane::grad:
+      read_grad(id, range, dtype, destination);
+      return {};
+    case Plane::master: {
+      const Dtype param_dtype = parts_.params[id].dtype;
+      if (param_dtype == Dtype::f32) return read_param(id, range, dtype, destination);
+      return for_each_piece(id, range, Change::none, [&](const Piece& piece, const BlockMemory& memory) {
+        std::vector<float> values(piece.range.size());
+        read_masters(parts_, *update_, {piece.block, memory}, piece.in_block, values);
+        convert(dtype, out(piece), Dtype::f32, values.data(), values.size());
+      });
+    }
+    default:
+      return for_each_piece(id, range, Change::none, [&](const Piece& piece, const BlockMemory& memory) {
+        convert(dtype, out(piece), Dtype::f32, memory.as<float>(state_plane(plane)) + piece.in_block,
+                piece.range.size());
+      });
+  }
+}
+
+Result<> Planes::write(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source) {
+  const Dtype param_dtype = parts_.params[id].dtype;
+  const auto in = [&](const Piece& piece) {
+    return static_cast<const std::byte*>(source) + (piece.range.begin - range.begin) * bytes_of(dtype);
+  };
+  if (plane == Plane::param || (plane == Plane::master && param_dtype == Dtype::f32)) {
+    return write_param(id, range, dtype, source);
+  }
+  if (plane != Plane::master) {
+    return for_each_piece(id, range, Change::modified, [&](const Piece& piece, const BlockMemory& memory) {
+      convert(Dtype::f32, memory.as<float>(state_plane(plane)) + piece.in_block, dtype, in(piece), piece.range.size());
+    });
+  }
+  TRY(for_each_piece(id, range, Change::modified, [&](const Piece& piece, const BlockMemory& memory) {
+    std::vector<float> values(piece.range.size());
+    convert(Dtype::f32, values.data(), dtype, in(piece), values.size());
+    auto* const params = reinterpret_cast<std::uint16_t*>(host_param(id, piece.range.begin));
+    if (param_dtype == Dtype::bf16) {
+      auto* const lo = memory.as<std::int16_t>(swap::Plane::lo) + piece.in_block;
+      for (std::uint64_t i = 0; i < values.size(); ++i) {
+        const kernels::SplitMaster split = kernels::split_master(values[i]);
+        params[i] = split.param;
+        lo[i] = split.lo;
+      }
+    } else {
+      std::memcpy(memory.as<float>(swap::Plane::master) + piece.in_block, values.data(), values.size() * sizeof(float));
+      convert(param_dtype, params, Dtype::f32, values.data(), values.size());
+    }
+  }));
+  return copy_to_device(id, range);
+}
+
+Result<> Planes::read_param(std::uint32_t id, Range range, Dtype dtype, void* destination) {
+  TRY(copy_from_device(id, range));
+  convert(dtype, destination, parts_.params[id].dtype, host_param(id, range.begin), range.size());
+  return {};
+}
+
+Result<> Planes::write_param(std::uint32_t id, Range range, Dtype dtype, const void* source) {
+  convert(parts_.params[id].dtype, host_param(id, range.begin), dtype, source, range.size());
+  TRY(copy_to_device(id, range));
+  return follow_param(id, range);
+}
+
+// The master becomes the parameter's new value. While every block is as it was created (lo zero, master not adopted)
+// that is already so.
+Result<> Planes::follow_param(std::uint32_t id, Range range) {
+  const Dtype dtype = parts_.params[id].dtype;
+  const bool is_so = dtype == Dtype::f32 || parts_.params[id].training == Training::frozen || update_->is_pristine();
+  if (is_so) return {};
+  return for_each_piece(id, range, Change::modified, [&](const Piece& piece, const BlockMemory& memory) {
+    if (dtype == Dtype::bf16) {
+      std::memset(memory.as<std::int16_t>(swap::Plane::lo) + piece.in_block, 0, piece.range.size() * 2);
+    } else {
+      convert(Dtype::f32, memory.as<float>(swap::Plane::master) + piece.in_block, dtype,
+              host_param(id, piece.range.begin), piece.range.size());
+    }
+  });
+}
+
+void Planes::read_grad(std::uint32_t id, Range range, Dtype dtype, void* destination) const {
+  const Placement& place = parts_.plan.placements[id];
+  const Dtype grad_dtype = parts_.buffers.grad_dtype(place.unit);
+  convert(dtype, destination, grad_dtype,
+          parts_.buffers.grads(place.unit) + (place.offset + range.begin) * bytes_of(grad_dtype), range.size());
+}
+
+Result<> Planes::copy_whole(void* destination, const void* source, std::uint64_t bytes, device::CopyKind kind) {
+  TRY_ASSIGN(const device::Event done, parts_.device.make_event());
+  const auto copied = [&]() -> Result<> {
+    TRY(parts_.device.copy(destination, source, bytes, kind, device::Stream{}));
+    TRY(parts_.device.record(done, device::Stream{}));
+    return parts_.device.synchronize(done);
+  }();
+  parts_.device.destroy(done);
+  return copied;
+}
+
+Result<> Planes::copy_to_device(std::uint32_t id, Range range) {
+  if (parts_.device.is_host_addressable()) return {};
+  const Placement& place = parts_.plan.placements[id];
+  const std::uint64_t element = bytes_of(parts_.params[id].dtype);
+  return copy_whole(parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,
+                    host_param(id, range.begin), range.size() * element, device::CopyKind::host_to_device);
+}
+
+Result<> Planes::copy_from_device(std::uint32_t id, Range range) {
+  if (parts_.device.is_host_addressable()) return {};
+  const Placement& place = parts_.plan.placements[id];
+  const std::uint64_t element = bytes_of(parts_.params[id].dtype);
+  return copy_whole(host_param(id, range.begin),
+                    parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,
+                    range.size() * element, device::CopyKind::device_to_host);
+}
+
+}  // namespace orlop::zero3
