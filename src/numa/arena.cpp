@@ -1,10 +1,9 @@
 #include "numa/arena.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <sys/mman.h>
 #include <utility>
 
 #include <hwloc.h>
@@ -50,19 +49,21 @@ std::optional<int> os_node(const Topology& topology, int node) {
 Result<> check_room(std::uint64_t bytes, std::uint64_t mapped) {
   TRY_ASSIGN(const HostMemory host, host_memory());
   if (mapped <= host.available_bytes) return {};
-  return fail(ORLOP_NO_MEMORY,
-              "host memory: arena of {} ({} B): {} ({} B) of {} are available, limited by {}: {} ({} B) are missing; "
-              "lower the host budget or free memory",
-              format_bytes(bytes), bytes, format_bytes(host.available_bytes), host.available_bytes,
-              format_bytes(host.total_bytes), host.limited_by, format_bytes(mapped - host.available_bytes),
-              mapped - host.available_bytes);
+  return fail(
+      ORLOP_NO_MEMORY,
+      "host memory: arena of {} ({} B): {} ({} B) of {} are available, limited by {}: {} ({} B) are missing; "
+      "lower the host budget or free memory",
+      format_bytes(bytes), bytes, format_bytes(host.available_bytes), host.available_bytes,
+      format_bytes(host.total_bytes), host.limited_by, format_bytes(mapped - host.available_bytes),
+      mapped - host.available_bytes);
 }
 
 tl::unexpected<Error> fail_map(std::uint64_t bytes, int error_number) {
-  return fail(ORLOP_NO_MEMORY,
-              "host memory: arena of {} ({} B): mmap: {}; a limit on address space (ulimit -v) or on commitment "
-              "(vm.overcommit_memory=2) may be in force",
-              format_bytes(bytes), bytes, describe_errno(error_number));
+  return fail(
+      ORLOP_NO_MEMORY,
+      "host memory: arena of {} ({} B): mmap: {}; a limit on address space (ulimit -v) or on commitment "
+      "(vm.overcommit_memory=2) may be in force",
+      format_bytes(bytes), bytes, describe_errno(error_number));
 }
 
 Result<Mapping> map(std::uint64_t bytes, int extra_flags) {
@@ -80,17 +81,22 @@ Result<Mapping> map_aligned(std::uint64_t bytes) {
   const auto address = reinterpret_cast<std::uintptr_t>(begin);
   const std::uint64_t head = align_up(address, kHugePageBytes) - address;
   const std::uint64_t tail = wide_bytes - head - bytes;
-  const bool trimmed = (head == 0 || ::munmap(begin, head) == 0) &&
-                       (tail == 0 || ::munmap(begin + head + bytes, tail) == 0);
-  if (!trimmed) log_warning("arena: {} of address space stay mapped: {}", format_bytes(head + tail), describe_errno(errno));
+  const bool trimmed =
+      (head == 0 || ::munmap(begin, head) == 0) && (tail == 0 || ::munmap(begin + head + bytes, tail) == 0);
+  if (!trimmed)
+    log_warning("arena: {} of address space stay mapped: {}", format_bytes(head + tail),
+                describe_errno(errno));
   return Mapping(begin + head, bytes);
 }
 
-// Preferred, not strictly bound: under a strict policy a full node kills the process instead of using its neighbour.
+// Preferred, not strictly bound: under a strict policy a full node kills the process instead of using its
+// neighbour.
 void prefer_node(std::span<std::byte> memory, const Topology& topology, int node) {
   if (!os_node(topology, node) || topology.nodes().size() == 1) return;
-  const std::unique_ptr<hwloc_bitmap_s, decltype(&hwloc_bitmap_free)> nodes(hwloc_bitmap_alloc(), &hwloc_bitmap_free);
-  const bool is_set = nodes && hwloc_bitmap_set(nodes.get(), static_cast<unsigned>(*os_node(topology, node))) == 0 &&
+  const std::unique_ptr<hwloc_bitmap_s, decltype(&hwloc_bitmap_free)> nodes(hwloc_bitmap_alloc(),
+                                                                            &hwloc_bitmap_free);
+  const bool is_set = nodes &&
+                      hwloc_bitmap_set(nodes.get(), static_cast<unsigned>(*os_node(topology, node))) == 0 &&
                       hwloc_set_area_membind(topology.handle(), memory.data(), memory.size(), nodes.get(),
                                              HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET) == 0;
   if (!is_set) {
@@ -106,9 +112,10 @@ void keep_from_children(std::span<std::byte> memory) {
   }
 }
 
-// Explicit huge pages only with the populating advice: a pool that runs dry (another node's pages, a hugetlb cgroup)
-// is then an error here instead of SIGBUS at some later touch. Nothing: take other pages.
-std::optional<Mapping> map_explicit_huge(std::uint64_t bytes, const Topology& topology, const ArenaOptions& options) {
+// Explicit huge pages only with the populating advice: a pool that runs dry (another node's pages, a hugetlb
+// cgroup) is then an error here instead of SIGBUS at some later touch. Nothing: take other pages.
+std::optional<Mapping> map_explicit_huge(std::uint64_t bytes, const Topology& topology,
+                                         const ArenaOptions& options) {
   if (options.populate != Populate::now || !populate_advice_is_supported()) return std::nullopt;
   if (free_explicit_huge_bytes("", os_node(topology, options.node)) < bytes) return std::nullopt;
   constexpr int kTwoMiB = 21 << MAP_HUGE_SHIFT;
@@ -123,9 +130,11 @@ std::optional<Mapping> map_explicit_huge(std::uint64_t bytes, const Topology& to
 }
 
 PageKind ask_for_huge_pages(std::span<std::byte> memory) {
-  constexpr const char* kPrice = "direct I/O into 4 KiB pages ran at 0.7x (reads) and 0.9x (writes) of huge pages";
+  constexpr const char* kPrice =
+      "direct I/O into 4 KiB pages ran at 0.7x (reads) and 0.9x (writes) of huge pages";
   if (!transparent_huge_pages_allowed("") || transparent_huge_pages_denied_to_process()) {
-    log_warning("arena: {} in small pages: transparent huge pages are off; {}", format_bytes(memory.size()), kPrice);
+    log_warning("arena: {} in small pages: transparent huge pages are off; {}", format_bytes(memory.size()),
+                kPrice);
     return PageKind::small;
   }
   if (::madvise(memory.data(), memory.size(), MADV_HUGEPAGE) != 0) {
@@ -196,7 +205,8 @@ Arena& Arena::operator=(Arena&& other) noexcept {
 
 Arena::~Arena() {
   if (data_ == nullptr) return;
-  if (::munmap(data_, mapped_) != 0) log_error("arena: munmap of {}: {}", format_bytes(mapped_), describe_errno(errno));
+  if (::munmap(data_, mapped_) != 0)
+    log_error("arena: munmap of {}: {}", format_bytes(mapped_), describe_errno(errno));
 }
 
 Result<std::span<std::byte>> Arena::take(std::uint64_t bytes, std::uint64_t alignment) {

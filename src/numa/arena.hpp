@@ -1,8 +1,8 @@
-// Arena: one stretch of host memory of exactly the size asked for, 2 MiB-aligned, in huge pages where the system
-// gives them, preferring a NUMA node, populated in parallel, kept until it is destroyed.
+// Arena: one stretch of host memory of exactly the size asked for, 2 MiB-aligned, in huge pages where the
+// system gives them, preferring a NUMA node, populated in parallel, kept until it is destroyed.
 //
-// A child made by fork() does not have the mapping: copies on write would break the parent's budget, and memory that
-// a device or a ring has registered must not change its pages.
+// A child made by fork() does not have the mapping: copies on write would break the parent's budget, and
+// memory that a device or a ring has registered must not change its pages.
 #pragma once
 
 #include <cstddef>
@@ -26,16 +26,17 @@ struct ArenaOptions {
 // Not thread-safe.
 class Arena {
  public:
-  // Errors: ORLOP_NO_MEMORY with the size asked for, what is available and what limits it (checked before anything
-  // is mapped); ORLOP_INVALID_ARGUMENT for a node that is not there.
-  static Result<Arena> create(const Topology& topology, std::uint64_t bytes, const ArenaOptions& options = {});
+  // Errors: ORLOP_NO_MEMORY with the size asked for, what is available and what limits it (checked before
+  // anything is mapped); ORLOP_INVALID_ARGUMENT for a node that is not there.
+  static Result<Arena> create(const Topology& topology, std::uint64_t bytes,
+                              const ArenaOptions& options = {});
 
   Arena(Arena&& other) noexcept;
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();
 
-  // The next `bytes` of the arena, at a power of two of at most 2 MiB. ORLOP_NO_MEMORY with the numbers when they are
-  // not there: sizes are planned.
+  // The next `bytes` of the arena, at a power of two of at most 2 MiB. ORLOP_NO_MEMORY with the numbers when
+  // they are not there: sizes are planned.
   Result<std::span<std::byte>> take(std::uint64_t bytes, std::uint64_t alignment);
 
   [[nodiscard]] std::span<std::byte> memory() const { return {data_, size_}; }
@@ -46,8 +47,8 @@ class Arena {
   Arena() = default;
 
   std::byte* data_ = nullptr;
-  std::uint64_t size_ = 0;      // as asked for
-  std::uint64_t mapped_ = 0;    // rounded up to 2 MiB
+  std::uint64_t size_ = 0;    // as asked for
+  std::uint64_t mapped_ = 0;  // rounded up to 2 MiB
   std::uint64_t taken_ = 0;
   PageKind page_kind_ = PageKind::small;
 };

@@ -104,9 +104,10 @@ std::vector<std::string> directories_upwards(const std::string& point, std::stri
   return directories;
 }
 
-// From this process's group to the top of the mount. A container may see only its own group, mounted under a path
-// that it cannot relate to /proc/self/cgroup: then the mount point is the group.
-std::vector<std::string> group_directories(const std::string& root, Version version, std::string_view controller) {
+// From this process's group to the top of the mount. A container may see only its own group, mounted under a
+// path that it cannot relate to /proc/self/cgroup: then the mount point is the group.
+std::vector<std::string> group_directories(const std::string& root, Version version,
+                                           std::string_view controller) {
   const auto path = group_path(root, version == Version::v2 ? "" : controller);
   if (!path) return {};
   std::optional<std::string> fallback;
@@ -139,7 +140,8 @@ std::optional<GroupMemory> read_v1_memory(const std::string& directory) {
                      read_field(directory + "/memory.stat", "total_inactive_file").value_or(0)};
 }
 
-// Above memory.high the kernel stalls the group until it has reclaimed: as good as a wall for memory that stays.
+// Above memory.high the kernel stalls the group until it has reclaimed: as good as a wall for memory that
+// stays.
 std::optional<GroupMemory> read_v2_memory(const std::string& directory) {
   const auto max = read_limit(directory + "/memory.max");
   const auto high = read_limit(directory + "/memory.high");
@@ -171,8 +173,9 @@ std::optional<double> read_v2_quota(const std::string& directory) {
 
 }  // namespace
 
-// What is used less what the kernel takes back before it refuses anybody. Inactive file pages are clean or nearly so and nobody has
-// used them lately; active ones are somebody's working set (often our own program's text), so they do not count.
+// What is used less what the kernel takes back before it refuses anybody. Inactive file pages are clean or
+// nearly so and nobody has used them lately; active ones are somebody's working set (often our own program's
+// text), so they do not count.
 std::uint64_t GroupMemory::available_bytes() const {
   const std::uint64_t held = used_bytes - std::min(used_bytes, reclaimable_bytes);
   return limit_bytes - std::min(limit_bytes, held);
@@ -194,8 +197,10 @@ std::optional<double> processor_quota(const std::string& root) {
   const auto take = [&least](std::optional<double> quota) {
     if (quota) least = std::min(*quota, least.value_or(*quota));
   };
-  for (const std::string& directory : group_directories(root, Version::v1, "cpu")) take(read_v1_quota(directory));
-  for (const std::string& directory : group_directories(root, Version::v2, "cpu")) take(read_v2_quota(directory));
+  for (const std::string& directory : group_directories(root, Version::v1, "cpu"))
+    take(read_v1_quota(directory));
+  for (const std::string& directory : group_directories(root, Version::v2, "cpu"))
+    take(read_v2_quota(directory));
   return least;
 }
 

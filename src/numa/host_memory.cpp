@@ -13,8 +13,8 @@ Result<HostMemory> host_memory(const std::string& root) {
   const auto total = find_field(meminfo, "MemTotal");
   const auto available = find_field(meminfo, "MemAvailable");
   if (!total || !available) {
-    return fail(ORLOP_UNSUPPORTED, "host memory: {}: has no MemTotal or MemAvailable; Linux 3.14 or later is needed",
-                path);
+    return fail(ORLOP_UNSUPPORTED,
+                "host memory: {}: has no MemTotal or MemAvailable; Linux 3.14 or later is needed", path);
   }
   HostMemory memory{*total, *available, "this machine (MemAvailable)"};
   for (const GroupMemory& group : memory_groups(root)) {

@@ -1,16 +1,15 @@
 #include "numa/pages.hpp"
 
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <mutex>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <system_error>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "base/log.hpp"
@@ -142,8 +141,8 @@ std::uint64_t free_explicit_huge_bytes(const std::string& root, std::optional<in
   std::uint64_t count = free - std::min(free, reserved);
   if (os_node) {
     count = std::min(count, read_count(fmt::format(
-                                "{}/sys/devices/system/node/node{}/hugepages/hugepages-2048kB/free_hugepages", root,
-                                *os_node)));
+                                "{}/sys/devices/system/node/node{}/hugepages/hugepages-2048kB/free_hugepages",
+                                root, *os_node)));
   }
   return count * kHugePageBytes;
 }
@@ -157,7 +156,9 @@ bool transparent_huge_pages_allowed(const std::string& root) {
   return general && (chosen(*general) == "always" || chosen(*general) == "madvise");
 }
 
-bool transparent_huge_pages_denied_to_process() { return ::prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0; }
+bool transparent_huge_pages_denied_to_process() {
+  return ::prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0;
+}
 
 std::optional<std::uint64_t> transparent_huge_bytes(std::span<const std::byte> memory) {
   const auto text = read_optional_text("/proc/self/smaps");

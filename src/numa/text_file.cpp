@@ -1,10 +1,9 @@
 #include "numa/text_file.hpp"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <fcntl.h>
 
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
@@ -62,8 +61,12 @@ std::optional<std::int64_t> parse_integer(std::string_view text) {
   return value;
 }
 
-std::vector<std::string_view> split_words(std::string_view text) { return split(text, kBlank); }
-std::vector<std::string_view> split_lines(std::string_view text) { return split(text, "\n"); }
+std::vector<std::string_view> split_words(std::string_view text) {
+  return split(text, kBlank);
+}
+std::vector<std::string_view> split_lines(std::string_view text) {
+  return split(text, "\n");
+}
 
 std::optional<std::uint64_t> find_field(std::string_view text, std::string_view key) {
   for (const std::string_view line : split_lines(text)) {

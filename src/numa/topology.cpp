@@ -42,8 +42,8 @@ Result<Bitmap> make_bitmap(std::span<const int> indexes) {
   return bitmap;
 }
 
-// The union over the process's threads: a runtime may have bound the calling one to a single core, while a mask set
-// from outside (taskset, a batch system) holds for all of them.
+// The union over the process's threads: a runtime may have bound the calling one to a single core, while a
+// mask set from outside (taskset, a batch system) holds for all of them.
 Result<Bitmap> processors_of_process(hwloc_topology_t handle) {
   TRY_ASSIGN(Bitmap usable, make_bitmap());
   if (hwloc_get_cpubind(handle, usable.get(), HWLOC_CPUBIND_PROCESS) != 0) {
@@ -146,8 +146,8 @@ std::vector<NodeRange> split_over_nodes(const Topology& topology, std::uint64_t 
   for (const Node& node : topology.nodes()) processors += node.processors.size();
   if (processors == 0) return count == 0 ? std::vector<NodeRange>{} : std::vector{NodeRange{0, 0, count}};
 
-  // In whole grains, at floor(grains x processors so far / processors), so that no error adds up; the product itself
-  // could overflow.
+  // In whole grains, at floor(grains x processors so far / processors), so that no error adds up; the product
+  // itself could overflow.
   const std::uint64_t grains = divide_up(count, grain);
   const auto grains_of = [&](std::uint64_t part) {
     return grains / processors * part + grains % processors * part / processors;
@@ -171,7 +171,8 @@ Result<> bind_current_thread(const Topology& topology, int node) {
   }
   const std::vector<int>& processors = topology.nodes()[static_cast<std::size_t>(node)].processors;
   if (processors.empty()) {
-    return fail(ORLOP_UNSUPPORTED, "bind thread: node {}: it has no processors that this process may use", node);
+    return fail(ORLOP_UNSUPPORTED, "bind thread: node {}: it has no processors that this process may use",
+                node);
   }
   if (!topology.is_this_machine()) return {};
   TRY_ASSIGN(const Bitmap bitmap, make_bitmap(processors));

@@ -17,16 +17,16 @@ namespace orlop::numa {
 struct Node {
   int os_index = 0;
   std::uint64_t memory_bytes = 0;
-  // OS indexes of its processing units that this process may use. Each belongs to one node; a node of memory alone
-  // (CXL, HBM) has none.
+  // OS indexes of its processing units that this process may use. Each belongs to one node; a node of memory
+  // alone (CXL, HBM) has none.
   std::vector<int> processors;
 };
 
 class Topology {
  public:
   static Result<Topology> detect();
-  // "numa:2 core:4 pu:1": hwloc's synthetic notation; for tests. Binding is a no-op on these. `processors` are the
-  // ones that the process may use; none given: all.
+  // "numa:2 core:4 pu:1": hwloc's synthetic notation; for tests. Binding is a no-op on these. `processors`
+  // are the ones that the process may use; none given: all.
   static Result<Topology> synthetic(std::string_view description, std::span<const int> processors = {});
 
   Topology(Topology&&) noexcept;
@@ -45,7 +45,8 @@ class Topology {
   [[nodiscard]] int node_of_pci(std::string_view address) const;
 
  private:
-  Topology(hwloc_topology* handle, bool is_this_machine) : handle_(handle), is_this_machine_(is_this_machine) {}
+  Topology(hwloc_topology* handle, bool is_this_machine)
+      : handle_(handle), is_this_machine_(is_this_machine) {}
 
   void find_nodes(const hwloc_bitmap_s* usable);
   [[nodiscard]] int index_of_os_node(std::optional<int> os_index) const;
@@ -56,8 +57,8 @@ class Topology {
   std::vector<Node> nodes_;
 };
 
-// Cuts [0, count) into one contiguous range per node, in proportion to its processors, at multiples of `grain`.
-// Nodes that would get nothing are left out.
+// Cuts [0, count) into one contiguous range per node, in proportion to its processors, at multiples of
+// `grain`. Nodes that would get nothing are left out.
 struct NodeRange {
   int node;
   std::uint64_t begin;
@@ -67,8 +68,8 @@ struct NodeRange {
 };
 std::vector<NodeRange> split_over_nodes(const Topology& topology, std::uint64_t count, std::uint64_t grain);
 
-// Binds the calling thread to a node's processors. ORLOP_UNSUPPORTED where the system refuses or the node has none;
-// carry on then.
+// Binds the calling thread to a node's processors. ORLOP_UNSUPPORTED where the system refuses or the node has
+// none; carry on then.
 Result<> bind_current_thread(const Topology& topology, int node);
 
 }  // namespace orlop::numa

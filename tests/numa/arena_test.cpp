@@ -1,10 +1,9 @@
 #include "numa/arena.hpp"
 
+#include <algorithm>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -101,7 +100,8 @@ TEST_F(ArenaTest, IsLeftAloneUntilTouchedWhenAsked) {
 
 TEST_F(ArenaTest, StartsWithZeros) {
   const Arena arena = make(2_MiB);
-  EXPECT_TRUE(std::all_of(arena.memory().begin(), arena.memory().end(), [](std::byte b) { return b == std::byte{}; }));
+  EXPECT_TRUE(std::all_of(arena.memory().begin(), arena.memory().end(),
+                          [](std::byte b) { return b == std::byte{}; }));
 }
 
 TEST_F(ArenaTest, OfNothingIsEmpty) {

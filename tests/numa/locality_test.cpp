@@ -16,7 +16,8 @@ class Locality : public FixtureRoot {
     link("/sys/class/block/nvme0n1p2", "/sys/devices/pci0000:3a/0000:3b:00.0/nvme/nvme0n1/nvme0n1p2");
     link("/sys/bus/pci/devices/0000:3b:00.0", "/sys/devices/pci0000:3a/0000:3b:00.0");
     write("/sys/devices/virtual/block/md127/size", "1\n");
-    link("/sys/devices/virtual/block/md127/slaves/nvme0n1", "/sys/devices/pci0000:3a/0000:3b:00.0/nvme/nvme0n1");
+    link("/sys/devices/virtual/block/md127/slaves/nvme0n1",
+         "/sys/devices/pci0000:3a/0000:3b:00.0/nvme/nvme0n1");
     link("/sys/class/block/md127", "/sys/devices/virtual/block/md127");
   }
 

@@ -1,9 +1,8 @@
 #include "numa/pages.hpp"
 
+#include <algorithm>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include <algorithm>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -24,7 +23,9 @@ TEST_F(Pages, SetAsideAreCountedLessThoseReserved) {
   EXPECT_EQ(free_explicit_huge_bytes(root(), 2), 0u);
 }
 
-TEST_F(Pages, SetAsideNowhereAreNone) { EXPECT_EQ(free_explicit_huge_bytes(root(), std::nullopt), 0u); }
+TEST_F(Pages, SetAsideNowhereAreNone) {
+  EXPECT_EQ(free_explicit_huge_bytes(root(), std::nullopt), 0u);
+}
 
 TEST_F(Pages, AreHugeWhereTheSystemAllowsIt) {
   const char* const general = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -88,7 +89,9 @@ TEST_P(Populating, MakesEveryPageRealAndKeepsWhatIsThere) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, Populating, testing::Values(PopulateBy::advice, PopulateBy::touch),
-                         [](const auto& way) { return way.param == PopulateBy::advice ? "advice" : "touch"; });
+                         [](const auto& way) {
+                           return way.param == PopulateBy::advice ? "advice" : "touch";
+                         });
 
 TEST(Populate, OfMemoryThatCannotBeWrittenIsAnErrorNotASignal) {
   if (!populate_advice_is_supported()) GTEST_SKIP() << "MADV_POPULATE_WRITE needs Linux 5.14";

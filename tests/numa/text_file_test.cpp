@@ -35,7 +35,8 @@ TEST_F(TextFile, ThatIsADirectoryCannotBeRead) {
 TEST(Text, IntegersMayHaveBlanksAroundThem) {
   EXPECT_EQ(parse_integer(" 42\n"), 42);
   EXPECT_EQ(parse_integer("-1"), -1);
-  for (const char* text : {"", "max", "1 2", "12x", "99999999999999999999"}) EXPECT_FALSE(parse_integer(text)) << text;
+  for (const char* text : {"", "max", "1 2", "12x", "99999999999999999999"})
+    EXPECT_FALSE(parse_integer(text)) << text;
 }
 
 TEST(Text, FieldsAreFoundByTheirWholeName) {

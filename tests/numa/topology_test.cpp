@@ -1,8 +1,7 @@
 #include "numa/topology.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
+#include <sched.h>
 #include <set>
 #include <thread>
 
@@ -119,10 +118,11 @@ TEST(SplitOverNodes, LeavesNodesWithoutAGrainOut) {
 }
 
 TEST(SplitOverNodes, CoversEverythingOnceAtMultiplesOfTheGrain) {
-  for (const char* description : {"numa:1 core:3 pu:1", "numa:2 core:3 pu:2", "numa:4 core:1 pu:1", "numa:8 core:7 pu:2"}) {
+  for (const char* description :
+       {"numa:1 core:3 pu:1", "numa:2 core:3 pu:2", "numa:4 core:1 pu:1", "numa:8 core:7 pu:2"}) {
     const Topology topology = make(description);
-    for (const std::uint64_t count : {std::uint64_t{1}, std::uint64_t{7}, std::uint64_t{1023}, std::uint64_t{1'000'003},
-                                      UINT64_MAX - 5000}) {
+    for (const std::uint64_t count : {std::uint64_t{1}, std::uint64_t{7}, std::uint64_t{1023},
+                                      std::uint64_t{1'000'003}, UINT64_MAX - 5000}) {
       for (const std::uint64_t grain : {1, 64, 1000, 4096}) {
         std::uint64_t next = 0;
         for (const NodeRange& range : split_over_nodes(topology, count, grain)) {
