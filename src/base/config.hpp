@@ -1,0 +1,89 @@
+// The configuration: DeepSpeed's JSON, checked, with every default and derived value filled in and its origin
+// kept.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.hpp"
+
+namespace orlop {
+
+enum class WeightDecay : std::uint8_t { decoupled, l2 };  // AdamW, Adam
+
+struct AdamSettings {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  WeightDecay decay_kind = WeightDecay::decoupled;
+  bool bias_correction = true;
+};
+
+enum class OffloadDevice : std::uint8_t { none, cpu, nvme };
+enum class NonFinite : std::uint8_t { skip, stop };
+
+// What the aio block fixes; the rest is calibrated or the queue's own choice.
+struct AioSettings {
+  std::optional<std::uint64_t> request_bytes;
+  std::optional<unsigned> queue_depth;
+  std::optional<unsigned> thread_count;  // of queue "threads"
+};
+
+// Hard limits; none: no limit.
+struct MemoryBudgets {
+  std::optional<std::uint64_t> host;
+  std::optional<std::uint64_t> device;
+  std::optional<std::uint64_t> nvme;
+};
+
+enum class ConfigOrigin : std::uint8_t { file, defaulted, derived };
+
+struct ConfigEntry {
+  std::string key;
+  nlohmann::json value;
+  ConfigOrigin origin;
+  std::string why;
+};
+
+struct Config {
+  std::optional<std::uint64_t> train_batch_size;  // none: nothing in the file tells it
+  std::optional<std::uint64_t> micro_batch_size;
+  std::uint32_t gradient_accumulation_steps = 1;
+  double gradient_clipping = 1.0;                // 0: off
+  std::optional<std::uint64_t> steps_per_print;  // none: never
+  orlop_dtype dtype = ORLOP_F32;
+  std::optional<AdamSettings> adam;  // none: the file names no optimizer
+  int zero_stage = 0;
+
+  OffloadDevice offload_optimizer = OffloadDevice::none;
+  std::string nvme_path;    // set when offload_optimizer is nvme
+  unsigned slab_count = 0;  // 0: the engine's own choice; else at least 3
+  AioSettings aio;
+  std::optional<std::string> queue;  // "uring", "aio", "threads"; none: the best that works
+  MemoryBudgets memory;
+
+  NonFinite non_finite = NonFinite::skip;
+  bool trace = false;
+  unsigned thread_count = 0;          // 0: every processor the process may use
+  std::optional<std::string> run_id;  // none: from host, process and time
+
+  std::vector<ConfigEntry> entries;  // one for every key, in the table's order
+  std::vector<std::string> notes;    // one sentence each
+
+  // {"values": ..., "entries": [...], "notes": [...]} as orlop_config_resolve writes it. Resolving `values`
+  // again gives the same values.
+  [[nodiscard]] nlohmann::json to_json() const;
+};
+
+// `world_size` checks the batch sizes; 0 means 1. Errors: ORLOP_INVALID_CONFIG with the first problem's
+// sentence and the names of the others; ORLOP_INVALID_ARGUMENT for a negative world size.
+Result<Config> resolve_config(std::string_view text, int world_size);
+
+}  // namespace orlop
