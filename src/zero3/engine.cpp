@@ -181,7 +181,8 @@ Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memo
   nvme.overrides = {config.aio.request_bytes, config.aio.queue_depth};
   nvme.slab_count = memory.slab_count;
   nvme.thread_count = config.aio.thread_count.value_or(0);
-  if (options_.arithmetic == Arithmetic::left_out) nvme.checksums = swap::Checksums::left_out;
+  nvme.checksums =
+      options_.arithmetic == Arithmetic::left_out ? swap::Checksums::left_out : options_.checksums;
   nvme.trace = &trace_;
   nvme.cancel = &cancelled_;
   return swap::make_nvme_states(topology_, std::move(specs), nvme);

@@ -19,7 +19,7 @@
 #include "cpu_adam/adam.hpp"
 #include "device/device.hpp"
 #include "numa/topology.hpp"
-#include "swap/states.hpp"
+#include "swap/nvme_states.hpp"
 #include "zero3/background.hpp"
 #include "zero3/blocks.hpp"
 #include "zero3/flat_buffers.hpp"
@@ -39,6 +39,7 @@ struct EngineOptions {
   int device_index = 0;
   std::string run_id;  // empty: the configuration's, else derived
   Arithmetic arithmetic = Arithmetic::applied;
+  swap::Checksums checksums = swap::Checksums::verified;  // without arithmetic they are left out too
 };
 
 struct StepReport {
