@@ -10,16 +10,15 @@
 
 #include "aio/file.hpp"
 #include "aio/queue.hpp"
+#include "aio/turns.hpp"
 
 namespace orlop::aio {
-
-enum class Mixing : std::uint8_t { mixed, phased };  // reads and writes together, or in turns
 
 struct Sample {
   Direction direction;
   std::uint64_t request_bytes;
   unsigned depth;
-  double gb_per_s;
+  double gb_per_s;  // median of its trials
 };
 
 struct Calibration {
@@ -30,7 +29,7 @@ struct Calibration {
   double read_gb_s = 0;
   double write_gb_s = 0;
   double mixed_gb_s = 0;  // sum of both directions, half and half
-  std::string origin;     // "measured", "kept from <time>", "configured"
+  std::string origin;     // "measured", "kept from <time>", "configured", "measured (depth configured)" ...
   std::vector<Sample> samples;
 };
 
@@ -42,17 +41,20 @@ struct CalibrationOverrides {
 
 struct CalibrationLimits {
   double seconds = 1.5;              // stop trying after this long
-  std::uint64_t bytes = 2ull << 30;  // and after this much traffic
+  std::uint64_t bytes = 2ull << 30;  // and after about this much traffic
 };
 
-// Measures on [0, region_bytes) of `file`, whose content is lost, through the buffer (registered with the queue,
-// at least 64 MiB for all settings to be tried).
+// Measures on [0, region_bytes) of `file`, whose content is lost, through the buffer (registered with the
+// queue; settings that keep more in flight than it holds are not tried, so give it at least 64 MiB). Takes
+// the smallest request size, and then the smallest depth, within 3 % of the best. Errors:
+// ORLOP_INVALID_ARGUMENT when an override does not fit the file's alignment, the region or the buffer; those
+// of the queue and of the transfers.
 Result<Calibration> calibrate(const File& file, std::uint64_t region_bytes, QueueKind kind,
                               std::span<std::byte> buffer, const CalibrationOverrides& overrides,
                               const CalibrationLimits& limits = {});
 
-// Kept per device, filesystem and queue kind in <directory>/calibration.json; a damaged or older file is measured
-// anew. Loading finds none: nullopt.
+// Kept per device, filesystem, queue kind and version of the library in <directory>/calibration.json; what is
+// damaged or of another version is measured anew. Loading finds none: nullopt.
 std::optional<Calibration> load_calibration(const std::string& directory, QueueKind kind);
 Result<> keep_calibration(const std::string& directory, QueueKind kind, const Calibration& calibration);
 

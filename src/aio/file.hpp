@@ -4,29 +4,25 @@
 #include <cstdint>
 #include <string>
 
+#include "aio/direct_io.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 
 namespace orlop::aio {
 
 enum class Access : std::uint8_t { direct, buffered };
-enum class Existing : std::uint8_t { must_not_exist, open };
-
-// What direct transfers of this file must be aligned to: asked of statx (STATX_DIOALIGN), else of the block device,
-// else found by trying.
-struct Alignment {
-  std::uint32_t memory = 1;
-  std::uint32_t offset = 1;  // of file offsets and lengths
-};
+enum class Existing : std::uint8_t { must_not_exist, open };  // what to do with a file that is there already
 
 class File {
  public:
-  // Opens or creates `path` for reading and writing. Where O_DIRECT is refused the file is buffered, with a warning
-  // that says what that costs.
+  // Opens `path` for reading and writing and creates it (mode 0600) if it is not there; its directory must
+  // be. Where direct I/O is refused or means nothing (a filesystem in memory) the file is buffered, with a
+  // warning that says what that costs.
   static Result<File> open(const std::string& path, Existing existing, Access wanted = Access::direct);
 
-  // Reserves space so that no write into [0, bytes) can fail for lack of it (fallocate; where the filesystem has
-  // none the space is written). Error: ORLOP_NO_SPACE with the shortfall.
+  // Reserves space so that no write into [0, bytes) can fail for lack of it (fallocate; where the filesystem
+  // has none, zeros are written where nothing is yet). What the file holds stays. Error: ORLOP_NO_SPACE with
+  // the shortfall, and the file is as long as before.
   Result<> preallocate(std::uint64_t bytes);
   Result<std::uint64_t> size() const;
   Result<> sync_data();
@@ -47,5 +43,8 @@ class File {
 
 // Free bytes that an unprivileged process may still write under `directory`.
 Result<std::uint64_t> free_bytes(const std::string& directory);
+
+// The directory in which `path` lies: "." for a bare name.
+std::string directory_of(const std::string& path);
 
 }  // namespace orlop::aio
