@@ -5,59 +5,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
-#include "kernels/adam_element.hpp"
+#include "cpu_adam/spans.hpp"
+#include "numa/topology.hpp"
 
 namespace orlop::cpu_adam {
-
-enum class Isa : std::uint8_t { scalar, avx2, avx512 };
 
 // The best of what the CPU and OS offer, or what ORLOP_CPU=scalar|avx2|avx512 forces. Error: ORLOP_UNSUPPORTED when
 // the forced one cannot run here, ORLOP_INVALID_ARGUMENT when it is no such name.
 Result<Isa> select_isa();
 std::string_view name_of(Isa isa);
 std::vector<Isa> usable_isas();
-
-// How a parameter and its fp32 master are stored.
-enum class Master : std::uint8_t {
-  itself,    // fp32 parameter: `param` is the master
-  split,     // bf16 parameter: master = (param << 16) + lo (see kernels/adam_element.hpp)
-  separate,  // fp16 parameter: `master` in fp32, `param` rounded to nearest even from it
-};
-
-enum class GradType : std::uint8_t { f32, bf16, f16 };
-
-// Pointers to one range of elements of a block's planes. Ranges start at multiples of 1024 elements of the block.
-// Unused planes are null.
-struct AdamSpan {
-  void* param;          // float*, bf16 or fp16 bits as uint16_t*
-  std::int16_t* lo;     // Master::split
-  float* master;        // Master::separate
-  float* exp_avg;
-  float* exp_avg_sq;
-  const void* grad;
-  std::size_t count;
-};
-
-// XXH3_64bits of the state planes of one chunk (those which the store holds; 0 for planes that are null above).
-struct ChunkSums {
-  std::uint64_t lo = 0;
-  std::uint64_t master = 0;
-  std::uint64_t exp_avg = 0;
-  std::uint64_t exp_avg_sq = 0;
-  friend bool operator==(const ChunkSums&, const ChunkSums&) = default;
-};
-
-// A stretch of equal hyper-parameters inside a span; stretches follow each other and cover it, lengths in multiples of
-// 1024 elements except the last.
-struct AdamStretch {
-  std::size_t count;
-  const kernels::AdamConstants* constants;
-};
 
 // Updates one chunk in place in one pass. When `before` is given it receives the sums of the states as they were read,
 // `after` those as they were written, both computed tile by tile while the tile is in cache.
@@ -68,7 +31,6 @@ void adam_chunk(Isa isa, Master master, GradType grad, const AdamSpan& span,
 ChunkSums chunk_sums(Isa isa, const AdamSpan& span);
 
 // Gradient intake: one pass that converts or adds and finds the squared norm and finiteness on the way.
-enum class Intake : std::uint8_t { store, add };
 
 // The exact sum of squares, so that neither the order of arrival, threads nor ranks change a bit: each block of 1024
 // elements gives a double of defined shape (16 lanes, then a fixed tree), and doubles are added here without
@@ -100,12 +62,16 @@ void grad_intake(Isa isa, Intake intake, GradType destination_type, void* destin
 // The squares of what is already there.
 void grad_summarize(Isa isa, GradType type, const void* gradient, std::size_t count, GradSummary* summary);
 
-// Runs body(begin, end) over [0, count) in pieces that are multiples of `grain` (but the last), on all of the
-// process's worker threads (oneTBB), NUMA-local where memory is; each thread computes with denormals (MXCSR without
-// FTZ/DAZ, round to nearest), restored afterwards.
+// Runs body(begin, end) over [0, count) in pieces that are multiples of `grain` (but the last) on worker threads (oneTBB).
+// Every thread computes with denormals (MXCSR without FTZ/DAZ, round to nearest), its own settings restored afterwards.
+// On a machine with several NUMA nodes the range is cut over them in proportion to their processors, the same way every
+// time, and each part is done by threads bound to its node, so that what they touched first stays near.
+//
+// Threads: parallel_for may be called from any thread, also concurrently. The calling thread takes part.
 class Workers {
  public:
   explicit Workers(int thread_count);  // 0: every processor this process may use
+  Workers(int thread_count, numa::Topology topology);
   ~Workers();
   Workers(Workers&&) noexcept;
   Workers& operator=(Workers&&) noexcept;
@@ -121,8 +87,8 @@ class Workers {
  private:
   using Call = void (*)(const void* body, std::size_t begin, std::size_t end);
   void run(std::size_t count, std::size_t grain, Call call, const void* body) const;
-  struct Arena;
-  Arena* arena_;
+  struct Arenas;
+  std::unique_ptr<Arenas> arenas_;
 };
 
 }  // namespace orlop::cpu_adam

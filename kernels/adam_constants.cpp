@@ -1,0 +1,33 @@
+#include <cmath>
+
+#include "kernels/adam_element.hpp"
+#include "kernels/float_environment.hpp"
+
+namespace orlop::kernels {
+namespace {
+
+// 1 - beta^t without cancellation: for beta2 = 0.999 at t = 1 the difference has 10 bits less than its operands.
+double correction(double beta, std::uint64_t t, bool bias_correction) {
+  if (!bias_correction || beta == 0) return 1;
+  return -std::expm1(static_cast<double>(t) * std::log(beta));
+}
+
+}  // namespace
+
+AdamConstants make_constants(const AdamHyper& hyper, std::uint64_t t, double grad_scale) {
+  const FloatEnvironment environment;
+  const double correction1 = correction(hyper.beta1, t, hyper.bias_correction);
+  const double correction2 = correction(hyper.beta2, t, hyper.bias_correction);
+  return {
+      .grad_scale = static_cast<float>(grad_scale),
+      .one_minus_beta1 = static_cast<float>(1 - hyper.beta1),
+      .one_minus_beta2 = static_cast<float>(1 - hyper.beta2),
+      .step_size = static_cast<float>(hyper.lr / correction1),
+      .inv_sqrt_correction2 = static_cast<float>(1 / std::sqrt(correction2)),
+      .eps = static_cast<float>(hyper.eps),
+      .decay = static_cast<float>(hyper.decoupled ? hyper.weight_decay * correction1 : hyper.weight_decay),
+      .weight_decay = hyper.decoupled ? WeightDecay::decoupled : WeightDecay::l2,
+  };
+}
+
+}  // namespace orlop::kernels

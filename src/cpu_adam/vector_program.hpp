@@ -1,0 +1,239 @@
+// kernels/adam_element.hpp over vectors, and the gradient's way in: one program for AVX2 and AVX-512, written in terms
+// of the vector type that each of their files defines. Private to these files.
+//
+// A group of kVectors vectors is loaded whole, computed, then stored whole: loads are not held up behind stores to
+// nearby addresses, and eight divisions and square roots are in flight beside the next group's loads. What is left over
+// at the end of a span goes through the same program in a padded copy.
+#pragma once
+
+#include "cpu_adam/chunk_loop.hpp"
+
+namespace orlop::cpu_adam {
+namespace {
+
+constexpr std::size_t kVectors = 4;
+
+template <GradType kType, typename V>
+typename V::Float read(const void* values, std::size_t i) {
+  if constexpr (kType == GradType::f32) return V::load(static_cast<const float*>(values) + i);
+  const auto* bits = static_cast<const std::uint16_t*>(values) + i;
+  if constexpr (kType == GradType::bf16) return V::floats(V::upper(V::load_16(bits)));
+  return V::load_f16(bits);
+}
+
+template <typename V>
+typename V::Int bf16_of(typename V::Float value) {  // in the lower halves
+  const typename V::Int bits = V::bits(value);
+  const typename V::Int odd = V::bit_and(V::lower(bits), V::all(1));
+  return V::lower(V::add(V::add(bits, V::all(0x7fff)), odd));
+}
+
+template <GradType kType, typename V>
+void write(void* values, std::size_t i, typename V::Float value) {
+  if constexpr (kType == GradType::f32) {
+    V::store(static_cast<float*>(values) + i, value);
+  } else {
+    auto* bits = static_cast<std::uint16_t*>(values) + i;
+    if constexpr (kType == GradType::bf16) V::store_16(bits, bf16_of<V>(value));
+    if constexpr (kType == GradType::f16) V::store_f16(bits, value);
+  }
+}
+
+template <Master kMaster, typename V>
+typename V::Float read_master(const AdamSpan& span, std::size_t i) {
+  if constexpr (kMaster == Master::itself) return V::load(static_cast<const float*>(span.param) + i);
+  if constexpr (kMaster == Master::separate) return V::load(span.master + i);
+  const auto* param = static_cast<const std::uint16_t*>(span.param) + i;
+  return V::floats(V::add(V::upper(V::load_16(param)), V::load_signed_16(span.lo + i)));
+}
+
+template <Master kMaster, typename V>
+void write_master(const AdamSpan& span, std::size_t i, typename V::Float master) {
+  if constexpr (kMaster == Master::itself) {
+    V::store(static_cast<float*>(span.param) + i, master);
+  } else {
+    auto* param = static_cast<std::uint16_t*>(span.param) + i;
+    if constexpr (kMaster == Master::separate) {
+      V::store(span.master + i, master);
+      V::store_f16(param, master);
+    } else {
+      const typename V::Int bits = V::bits(master);
+      V::store_16(param, V::lower(V::add(bits, V::all(0x8000))));
+      V::store_16(reinterpret_cast<std::uint16_t*>(span.lo) + i, V::lowest_16(bits));
+    }
+  }
+}
+
+template <typename V>
+struct Broadcast {
+  explicit Broadcast(const AdamConstants& c)
+      : grad_scale(V::set(c.grad_scale)),
+        one_minus_beta1(V::set(c.one_minus_beta1)),
+        one_minus_beta2(V::set(c.one_minus_beta2)),
+        step_size(V::set(c.step_size)),
+        inv_sqrt_correction2(V::set(c.inv_sqrt_correction2)),
+        eps(V::set(c.eps)),
+        decay(V::set(c.decay)) {}
+
+  typename V::Float grad_scale, one_minus_beta1, one_minus_beta2, step_size, inv_sqrt_correction2, eps, decay;
+};
+
+// See adam_element: the same operations in the same order.
+template <WeightDecay kDecay, typename V>
+void step(const Broadcast<V>& c, typename V::Float grad, typename V::Float& param, typename V::Float& m,
+          typename V::Float& v) {
+  typename V::Float g = V::mul(grad, c.grad_scale);
+  if constexpr (kDecay == WeightDecay::l2) g = V::fma(c.decay, param, g);
+  m = V::fma(c.one_minus_beta1, g, V::fnma(c.one_minus_beta1, m, m));
+  v = V::fma(V::mul(c.one_minus_beta2, g), g, V::fnma(c.one_minus_beta2, v, v));
+  typename V::Float update = V::div(m, V::fma(V::sqrt(v), c.inv_sqrt_correction2, c.eps));
+  if constexpr (kDecay == WeightDecay::decoupled) update = V::fma(c.decay, param, update);
+  param = V::fnma(c.step_size, update, param);
+}
+
+template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V>
+void update_group(const AdamSpan& span, std::size_t i, const Broadcast<V>& c) {
+  typename V::Float g[kVectors], p[kVectors], m[kVectors], v[kVectors];
+#pragma GCC unroll 4
+  for (std::size_t k = 0; k != kVectors; ++k) {
+    const std::size_t at = i + k * V::kWidth;
+    g[k] = read<kGrad, V>(span.grad, at);
+    p[k] = read_master<kMaster, V>(span, at);
+    m[k] = V::load(span.exp_avg + at);
+    v[k] = V::load(span.exp_avg_sq + at);
+  }
+#pragma GCC unroll 4
+  for (std::size_t k = 0; k != kVectors; ++k) step<kDecay, V>(c, g[k], p[k], m[k], v[k]);
+  if (V::any_nan(p[0], p[1], p[2], p[3])) [[unlikely]] {
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k != kVectors; ++k) {
+      p[k] = V::canonical(p[k]);
+      m[k] = V::canonical(m[k]);
+      v[k] = V::canonical(v[k]);
+    }
+  }
+#pragma GCC unroll 4
+  for (std::size_t k = 0; k != kVectors; ++k) {
+    const std::size_t at = i + k * V::kWidth;
+    write_master<kMaster, V>(span, at, p[k]);
+    V::store(span.exp_avg + at, m[k]);
+    V::store(span.exp_avg_sq + at, v[k]);
+  }
+}
+
+// A padded copy of fewer elements than a group, so that the one program serves every length.
+template <Master kMaster, GradType kGrad, std::size_t kCapacity>
+class PaddedSpan {
+ public:
+  explicit PaddedSpan(const AdamSpan& from) : from_(from), span_{} {
+    span_.param = param_;
+    if constexpr (kMaster == Master::split) span_.lo = lo_;
+    if constexpr (kMaster == Master::separate) span_.master = master_;
+    span_.exp_avg = exp_avg_;
+    span_.exp_avg_sq = exp_avg_sq_;
+    span_.grad = grad_;
+    span_.count = kCapacity;
+    __builtin_memcpy(grad_, from.grad, from.count * size_of(kGrad));
+    copy(span_, from_);
+  }
+  [[nodiscard]] const AdamSpan& span() const { return span_; }
+  void copy_back() const { copy(from_, span_); }
+
+ private:
+  void copy(const AdamSpan& to, const AdamSpan& source) const {
+    const std::size_t count = from_.count;
+    __builtin_memcpy(to.param, source.param, count * param_bytes(kMaster));
+    if constexpr (kMaster == Master::split) __builtin_memcpy(to.lo, source.lo, count * sizeof(*to.lo));
+    if constexpr (kMaster == Master::separate) __builtin_memcpy(to.master, source.master, count * sizeof(*to.master));
+    __builtin_memcpy(to.exp_avg, source.exp_avg, count * sizeof(float));
+    __builtin_memcpy(to.exp_avg_sq, source.exp_avg_sq, count * sizeof(float));
+  }
+
+  AdamSpan from_;
+  AdamSpan span_;
+  float param_[kCapacity] = {};
+  std::int16_t lo_[kCapacity] = {};
+  float master_[kCapacity] = {};
+  float exp_avg_[kCapacity] = {};
+  float exp_avg_sq_[kCapacity] = {};
+  float grad_[kCapacity] = {};
+};
+
+// ---- Gradients ----
+
+constexpr std::size_t kLanes = 16;
+
+// What reading back gives after `value` was written as kType.
+template <GradType kType, typename V>
+typename V::Float as_written(typename V::Float value) {
+  if constexpr (kType == GradType::bf16) return V::floats(V::upper(bf16_of<V>(value)));
+  if constexpr (kType == GradType::f16) return V::rounded_to_f16(value);
+  return value;
+}
+
+// Sixteen elements, one for each lane of the sum.
+template <Intake kIntake, GradType kDestination, GradType kSource, typename V>
+void take_lanes(void* destination, const void* source, std::size_t i, typename V::Lanes& lanes) {
+#pragma GCC unroll 2
+  for (std::size_t k = 0; k != kLanes; k += V::kWidth) {
+    typename V::Float value = read<kSource, V>(source, i + k);
+    if constexpr (kIntake == Intake::add) value = V::add(read<kDestination, V>(destination, i + k), value);
+    if (V::any_nan(value)) [[unlikely]] value = V::canonical(value);
+    write<kDestination, V>(destination, i + k, value);
+    V::add_squares(lanes, k, as_written<kDestination, V>(value));
+  }
+}
+
+template <GradType kType, typename V>
+void square_lanes(const void* gradient, std::size_t i, typename V::Lanes& lanes) {
+#pragma GCC unroll 2
+  for (std::size_t k = 0; k != kLanes; k += V::kWidth) V::add_squares(lanes, k, read<kType, V>(gradient, i + k));
+}
+
+template <typename V>
+struct Vectors {
+  template <Master kMaster, GradType kGrad, WeightDecay kDecay>
+  static void update(const AdamSpan& span, const AdamConstants& constants) {
+    constexpr std::size_t kGroup = kVectors * V::kWidth;
+    const Broadcast<V> broadcast(constants);
+    std::size_t i = 0;
+    for (; i + kGroup <= span.count; i += kGroup) update_group<kMaster, kGrad, kDecay, V>(span, i, broadcast);
+    if (i == span.count) return;
+    const PaddedSpan<kMaster, kGrad, kGroup> rest(part_of<kMaster, kGrad>(span, i, span.count - i));
+    update_group<kMaster, kGrad, kDecay, V>(rest.span(), 0, broadcast);
+    rest.copy_back();
+  }
+
+  template <Intake kIntake, GradType kDestination, GradType kSource>
+  static double intake(void* destination, const void* source, std::size_t count) {
+    typename V::Lanes lanes = {};
+    std::size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      take_lanes<kIntake, kDestination, kSource, V>(destination, source, i, lanes);
+    }
+    if (i == count) return V::sum(lanes);
+    float to[kLanes] = {};
+    float from[kLanes] = {};
+    char* tail = static_cast<char*>(destination) + i * size_of(kDestination);
+    __builtin_memcpy(to, tail, (count - i) * size_of(kDestination));
+    __builtin_memcpy(from, static_cast<const char*>(source) + i * size_of(kSource), (count - i) * size_of(kSource));
+    take_lanes<kIntake, kDestination, kSource, V>(to, from, 0, lanes);
+    __builtin_memcpy(tail, to, (count - i) * size_of(kDestination));
+    return V::sum(lanes);
+  }
+
+  template <GradType kType>
+  static double squares(const void* gradient, std::size_t count) {
+    typename V::Lanes lanes = {};
+    std::size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) square_lanes<kType, V>(gradient, i, lanes);
+    if (i == count) return V::sum(lanes);
+    float from[kLanes] = {};
+    __builtin_memcpy(from, static_cast<const char*>(gradient) + i * size_of(kType), (count - i) * size_of(kType));
+    square_lanes<kType, V>(from, 0, lanes);
+    return V::sum(lanes);
+  }
+};
+
+}  // namespace
+}  // namespace orlop::cpu_adam
