@@ -30,7 +30,7 @@ KNOWN_BY = {
     r"spdlog/": {"base", "bench"},
     r"cuda": {"device", "kernels"},
     r"(nccl|mpi)\.h": {"comm"},
-    r".mmintrin\.h": {"cpu_adam", "bench"},
+    r".mmintrin\.h": {"cpu_adam", "kernels", "bench"},
     r"torch/|ATen/|Python\.h": set(),
 }
 
