@@ -22,13 +22,15 @@ struct ExtentLayout {
 };
 ExtentLayout extent_layout(const BlockSpec& block);
 
-// One layout serves every block of a list: planes start at the same place for all of them.
+// One layout serves every block of a list: planes start at the same place for all of them. Its size does not depend
+// on the alignment.
 class MemoryLayout {
  public:
-  // `memory_alignment`: what the drive wants of buffers (1 when no drive is involved).
+  // `memory_alignment`: what the drive wants of buffers, at most 4096 (1 when no drive is involved).
   MemoryLayout(std::span<const BlockSpec> blocks, std::uint64_t memory_alignment);
 
-  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  // a multiple of 4096
+  // `base` is 4096-aligned.
   [[nodiscard]] BlockMemory at(std::byte* base, PlaneSet planes) const;
 
  private:

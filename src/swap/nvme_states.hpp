@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,6 +12,7 @@
 #include "aio/calibration.hpp"
 #include "aio/queue.hpp"
 #include "numa/topology.hpp"
+#include "swap/queue_factory.hpp"
 #include "swap/states.hpp"
 
 namespace orlop::swap {
@@ -29,6 +31,7 @@ struct NvmeOptions {
   unsigned thread_count = 0;  // of QueueKind::threads; 0: its own choice
   Trace* trace = nullptr;
   const std::atomic<bool>* cancel = nullptr;  // observed while the store is written for the first time
+  QueueFactory make_queue;  // none: a queue of the kind above; for tests with a faulty one
 };
 
 inline constexpr unsigned kMinimumSlabs = 3;  // one read, one worked on, one written

@@ -1,0 +1,91 @@
+#include "swap/host_states.hpp"
+
+#include <optional>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "base/clock.hpp"
+#include "swap/order.hpp"
+
+namespace orlop::swap {
+namespace {
+
+constexpr std::uint64_t kNoDrive = 1;  // no drive asks for alignment
+
+// Each block has a layout of its own, so that blocks of different sizes take no more than they fill.
+MemoryLayout layout_of(const BlockSpec& block) { return {{&block, 1}, kNoDrive}; }
+
+std::uint64_t planes_bytes(std::span<const BlockSpec> blocks) {
+  std::uint64_t bytes = 0;
+  for (const auto& block : blocks) bytes += layout_of(block).bytes();
+  return bytes;
+}
+
+class HostStates final : public States {
+ public:
+  static Result<std::unique_ptr<States>> create(const numa::Topology& topology, std::vector<BlockSpec> blocks) {
+    TRY(check_blocks(blocks));
+    const std::uint64_t bytes = planes_bytes(blocks);
+    std::unique_ptr<HostStates> states(new HostStates(host_states_bytes(blocks), blocks.size()));
+    if (bytes == 0) return states;
+    TRY_ASSIGN(states->arena_, numa::Arena::create(topology, bytes));
+    for (const auto& block : blocks) {
+      const auto layout = layout_of(block);
+      TRY_ASSIGN(const auto memory, states->arena_->take(layout.bytes(), kPlaneAlignment));
+      states->blocks_.push_back(layout.at(memory.data(), block.planes));
+    }
+    return states;
+  }
+
+  Result<> prefetch(std::span<const std::uint32_t> order) override { return check_order(order, seen_); }
+
+  Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
+                            const std::atomic<bool>& cancel) override {
+    TRY(check_order(order, seen_));
+    SweepReport report;
+    const std::int64_t begin = now_ns();
+    for (const auto block : order) {
+      if (cancel.load(std::memory_order_relaxed)) {
+        return fail(ORLOP_CANCELLED, "sweep: cancelled before block {}", block);
+      }
+      TRY(visitor(Visit{block, blocks_[block], {}, {}, {}}));
+    }
+    report.work_ns = now_ns() - begin;
+    return report;
+  }
+
+  Result<> access(std::uint32_t block, Change, const std::function<Result<>(const BlockMemory&)>& body) override {
+    TRY(check_block(block, blocks_.size()));
+    return body(blocks_[block]);
+  }
+
+  Result<> drain(int) override { return {}; }
+  TierUse use() const override { return {.host_bytes = bytes_}; }
+  Traffic traffic() const override { return {}; }
+  std::string describe() const override {
+    return nlohmann::json{{"tier", "host"}, {"blocks", blocks_.size()}, {"host_bytes", bytes_}}.dump();
+  }
+
+ private:
+  HostStates(std::uint64_t bytes, std::size_t block_count) : bytes_(bytes), seen_(block_count) {
+    blocks_.reserve(block_count);
+  }
+
+  std::uint64_t bytes_;
+  std::optional<numa::Arena> arena_;
+  std::vector<BlockMemory> blocks_;
+  std::vector<bool> seen_;
+};
+
+}  // namespace
+
+std::uint64_t host_states_bytes(std::span<const BlockSpec> blocks) {
+  return planes_bytes(blocks) + blocks.size() * sizeof(BlockMemory) + divide_up(blocks.size(), 8);
+}
+
+Result<std::unique_ptr<States>> make_host_states(const numa::Topology& topology, std::vector<BlockSpec> blocks) {
+  return HostStates::create(topology, std::move(blocks));
+}
+
+}  // namespace orlop::swap

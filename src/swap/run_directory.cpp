@@ -1,0 +1,273 @@
+#include "swap/run_directory.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/log.hpp"
+#include "swap/lock_file.hpp"
+
+namespace orlop::swap {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kAttempts = 100;  // each lost to another run that was removing what it shares with us
+// Somebody who looks for leftovers holds a dead run's lock for a moment; a run in use holds it for good.
+constexpr int kBusyAttempts = 10;
+constexpr std::chrono::milliseconds kBusyPause{20};
+constexpr std::size_t kLongestRunId = 200;
+
+std::string root_of(const std::string& nvme_path) { return (fs::path(nvme_path) / "orlop").string(); }
+
+std::string path_of(const std::string& nvme_path, const std::string& run_id) {
+  return (fs::path(root_of(nvme_path)) / run_id).string();
+}
+std::string lock_path_of(const std::string& path, int rank) { return fmt::format("{}/rank{}.lock", path, rank); }
+
+Result<> check_run_id(const std::string& run_id) {
+  const auto is_allowed = [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; };
+  if (!run_id.empty() && run_id.size() <= kLongestRunId && run_id != "." && run_id != ".." &&
+      std::all_of(run_id.begin(), run_id.end(), is_allowed)) {
+    return {};
+  }
+  return fail(ORLOP_INVALID_ARGUMENT, "run id: \"{}\": must be 1 to {} letters, digits, '.', '_' or '-'", run_id,
+              kLongestRunId);
+}
+
+std::vector<fs::path> entries_of(const fs::path& directory) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    entries.push_back(it->path());
+  }
+  return entries;
+}
+
+bool is_lock(const fs::path& file) {
+  return file.filename().string().starts_with("rank") && file.extension() == ".lock";
+}
+bool is_store(const fs::path& file) {
+  return file.filename().string().starts_with("rank") && file.extension() == ".store";
+}
+bool is_manifest(const fs::path& file) { return file.filename().string().starts_with("manifest"); }
+
+std::uint64_t allocated_bytes(const fs::path& file) {
+  struct stat status = {};
+  if (::lstat(file.c_str(), &status) != 0) return 0;
+  return static_cast<std::uint64_t>(status.st_blocks) * 512;
+}
+
+// Unlinks; what is gone already is as wanted. Returns the bytes that became free.
+std::uint64_t remove_file(const fs::path& file) {
+  const std::uint64_t bytes = allocated_bytes(file);
+  if (::unlink(file.c_str()) == 0) return bytes;
+  if (errno != ENOENT) log_warning("remove: on {}: {}", file.string(), describe_errno(errno));
+  return 0;
+}
+
+void remove_directory_if_empty(const std::string& directory) {
+  if (::rmdir(directory.c_str()) == 0) return;
+  if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOENT) {
+    log_warning("remove: on {}: {}", directory, describe_errno(errno));
+  }
+}
+
+Result<> make_directory(const std::string& path) {
+  if (::mkdir(path.c_str(), 0755) == 0 || errno == EEXIST) return {};
+  return fail(status_of_errno(errno), "run directory: on {}: cannot be created: {}", path, describe_errno(errno));
+}
+
+// What a crashed run left behind, with its locks taken so that nobody starts using it meanwhile.
+struct Leftover {
+  fs::path directory;
+  std::vector<fs::path> stores;
+  std::vector<fs::path> lock_paths;
+  std::vector<unique_fd> locks;
+  std::uint64_t bytes = 0;
+};
+
+bool take_leftover_lock(const fs::path& path, Leftover& leftover) {
+  const auto owner = read_lock_owner(path.string());
+  if (owner && !owner->is_on_this_machine()) return false;  // flock need not reach across machines
+  auto lock = take_lock(path.string(), Missing::fail);
+  if (!lock) return false;
+  leftover.locks.push_back(std::move(*lock));
+  leftover.lock_paths.push_back(path);
+  return true;
+}
+
+// Nothing when the directory is in use, keeps a checkpoint, or is none of ours.
+std::optional<Leftover> find_leftover(const fs::path& directory) {
+  Leftover leftover;
+  leftover.directory = directory;
+  for (const auto& file : entries_of(directory)) {
+    if (is_manifest(file)) return std::nullopt;
+    if (is_lock(file) && !take_leftover_lock(file, leftover)) return std::nullopt;
+    if (is_store(file)) {
+      leftover.stores.push_back(file);
+      leftover.bytes += allocated_bytes(file);
+    }
+  }
+  if (leftover.locks.empty()) return std::nullopt;
+  return leftover;
+}
+
+void reclaim(const Leftover& leftover) {
+  std::uint64_t bytes = 0;
+  for (const auto& store : leftover.stores) bytes += remove_file(store);
+  for (const auto& lock : leftover.lock_paths) remove_file(lock);
+  remove_directory_if_empty(leftover.directory.string());
+  log_info("run directory: on {}: left over from a run that crashed; reclaimed {} ({} bytes)",
+           leftover.directory.string(), format_bytes(bytes), bytes);
+}
+
+void reclaim_leftovers(const std::string& root) {
+  for (const auto& directory : entries_of(root)) {
+    if (const auto leftover = find_leftover(directory)) reclaim(*leftover);
+  }
+}
+
+tl::unexpected<Error> busy(const std::string& path, const std::string& lock_path) {
+  const auto owner = read_lock_owner(lock_path);
+  if (!owner) {
+    return fail(ORLOP_BUSY, "run directory: on {}: in use by another process; stop it or choose another run id", path);
+  }
+  return fail(ORLOP_BUSY,
+              "run directory: on {}: in use by process {} on {} since {}; stop it or choose another run id", path,
+              owner->pid, owner->host, owner->started);
+}
+
+// The lock could be had, but was taken by another machine, where it may still be held: flock need not reach there.
+Result<> refuse_other_machine(const std::string& path, const std::string& lock_path) {
+  const auto owner = read_lock_owner(lock_path);
+  if (!owner || owner->is_on_this_machine()) return {};
+  return fail(ORLOP_BUSY,
+              "run directory: on {}: taken by process {} on {} since {}; choose another run id, or remove the "
+              "directory if that process is gone",
+              path, owner->pid, owner->host, owner->started);
+}
+
+// One try; ORLOP_NOT_FOUND when another run removed `root` or `path`, thought empty, in between.
+Result<unique_fd> make_and_lock(const std::string& root, const std::string& path, const std::string& lock_path) {
+  TRY(make_directory(root));
+  TRY(make_directory(path));
+  return take_lock(lock_path, Missing::create);
+}
+
+// Tries until it has a lock, or is refused for good.
+template <typename TakeLock>
+Result<unique_fd> with_patience(const TakeLock& take) {
+  for (int attempt = 1;; ++attempt) {
+    auto lock = take();
+    if (lock || lock.error().status != ORLOP_BUSY || attempt == kBusyAttempts) return lock;
+    std::this_thread::sleep_for(kBusyPause);
+  }
+}
+
+Result<unique_fd> make_and_lock_somehow(const std::string& root, const std::string& path,
+                                        const std::string& lock_path) {
+  for (int attempt = 1;; ++attempt) {
+    auto lock = with_patience([&] { return make_and_lock(root, path, lock_path); });
+    if (lock || lock.error().status != ORLOP_NOT_FOUND || attempt == kAttempts) return lock;
+  }
+}
+
+Result<> refuse_checkpoint(const std::string& path) {
+  for (const auto& file : entries_of(path)) {
+    if (is_manifest(file)) {
+      return fail(ORLOP_INVALID_ARGUMENT,
+                  "run directory: on {}: keeps a checkpoint ({}); choose another run id, or move it away", path,
+                  file.filename().string());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<> check_directory(const std::string& nvme_path) {
+  struct stat status = {};
+  if (::stat(nvme_path.c_str(), &status) != 0) {
+    const int error = errno;
+    return fail(status_of_errno(error), "nvme_path: on {}: {}{}", nvme_path, describe_errno(error),
+                error == ENOENT ? "; create the directory or choose another" : "");
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    return fail(ORLOP_NOT_FOUND, "nvme_path: on {}: is not a directory; name one on the drive to use", nvme_path);
+  }
+  if (::access(nvme_path.c_str(), W_OK | X_OK) != 0) {
+    const int error = errno;
+    return fail(status_of_errno(error), "nvme_path: on {}: cannot be written: {}; choose a directory that can",
+                nvme_path, describe_errno(error));
+  }
+  return {};
+}
+
+Result<> check_not_busy(const std::string& nvme_path, const std::string& run_id, int rank) {
+  TRY(check_run_id(run_id));
+  const std::string path = path_of(nvme_path, run_id);
+  const auto lock = with_patience([&] { return take_lock(lock_path_of(path, rank), Missing::fail); });
+  if (!lock && lock.error().status == ORLOP_BUSY) return busy(path, lock_path_of(path, rank));
+  return {};
+}
+
+std::uint64_t reclaimable_bytes(const std::string& nvme_path) {
+  std::uint64_t bytes = 0;
+  for (const auto& directory : entries_of(root_of(nvme_path))) {
+    if (const auto leftover = find_leftover(directory)) bytes += leftover->bytes;
+  }
+  return bytes;
+}
+
+Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const std::string& run_id, int rank) {
+  TRY(check_run_id(run_id));
+  TRY(check_directory(nvme_path));
+  const std::string root = root_of(nvme_path);
+  const std::string path = path_of(nvme_path, run_id);
+  TRY(refuse_checkpoint(path));
+  reclaim_leftovers(root);
+
+  const std::string lock_path = lock_path_of(path, rank);
+  auto lock = make_and_lock_somehow(root, path, lock_path);
+  if (!lock) {
+    remove_directory_if_empty(path);
+    remove_directory_if_empty(root);
+    if (lock.error().status == ORLOP_BUSY) return busy(path, lock_path);
+    return tl::unexpected(lock.error());
+  }
+  TRY(refuse_other_machine(path, lock_path));
+  RunDirectory directory(root, path, rank, std::move(*lock));
+  remove_file(directory.store_path());  // of a crashed process of this rank while others of the run live on
+  TRY(write_lock_owner(directory.lock_, lock_path, LockOwner::self()));
+  return directory;
+}
+
+RunDirectory::RunDirectory(std::string root, std::string path, int rank, unique_fd lock)
+    : root_(std::move(root)), path_(std::move(path)), rank_(rank), lock_(std::move(lock)) {}
+
+std::string RunDirectory::store_path() const { return fmt::format("{}/rank{}.store", path_, rank_); }
+std::string RunDirectory::lock_path() const { return lock_path_of(path_, rank_); }
+
+// The lock goes last: until then nobody else takes the directory for theirs.
+RunDirectory::~RunDirectory() {
+  if (!lock_.is_open()) return;
+  remove_file(store_path());
+  remove_file(lock_path());
+  remove_directory_if_empty(path_);
+  remove_directory_if_empty(root_);
+}
+
+}  // namespace orlop::swap

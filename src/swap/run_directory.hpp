@@ -1,0 +1,48 @@
+// RunDirectory: <nvme_path>/orlop/<run id>, owned by one process per rank.
+//
+// It holds rank<r>.store and rank<r>.lock. The lock file is held with flock, which the system gives up when its
+// owner dies however it dies, and says in JSON who that is. A directory whose locks nobody holds, that was made on
+// this machine and keeps no checkpoint (manifest*), is left over from a crash: its space is reclaimed by the next run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+
+namespace orlop::swap {
+
+class RunDirectory {
+ public:
+  // Errors: ORLOP_INVALID_ARGUMENT (run id, or a checkpoint is kept there), ORLOP_BUSY (naming process and host),
+  // those of check_directory.
+  static Result<RunDirectory> acquire(const std::string& nvme_path, const std::string& run_id, int rank);
+
+  RunDirectory(RunDirectory&& other) noexcept = default;
+  RunDirectory& operator=(RunDirectory&&) = delete;
+  ~RunDirectory();  // removes the store, the lock and what is empty then
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::string store_path() const;
+  [[nodiscard]] std::string lock_path() const;
+
+ private:
+  RunDirectory(std::string root, std::string path, int rank, unique_fd lock);
+
+  std::string root_;  // <nvme_path>/orlop
+  std::string path_;
+  int rank_;
+  unique_fd lock_;
+};
+
+// That it exists, is a directory, and may be written: ORLOP_NOT_FOUND, ORLOP_NO_PERMISSION.
+Result<> check_directory(const std::string& nvme_path);
+
+// ORLOP_BUSY when the run is in use; touches nothing.
+Result<> check_not_busy(const std::string& nvme_path, const std::string& run_id, int rank);
+
+// Bytes that acquire() would win back from crashed runs.
+std::uint64_t reclaimable_bytes(const std::string& nvme_path);
+
+}  // namespace orlop::swap
