@@ -19,11 +19,18 @@ constexpr double kAsGood = 0.97;  // of the best: then smaller is better
 constexpr unsigned kMostRounds = 5;
 constexpr std::uint64_t kTrialPhaseBytes = 32_MiB;
 
-// Shares of the limits, used up in this order.
+constexpr std::uint64_t kWindowPart = 16;  // of the limit on traffic is what is measured on
+
+// A stage of the calibration: what it may spend, and how its candidates are visited.
+struct Stage {
+  double share;        // of the limits; stages use them up one after the other
+  double trial_share;  // of the limits, for one trial
+  std::size_t group;   // candidates that belong together, and of which at least one group is measured
+};
 constexpr double kFillShare = 0.15;
-constexpr double kSizesShare = 0.35;
-constexpr double kDepthsShare = 0.25;
-constexpr double kMixingShare = 0.25;
+constexpr Stage kSizeStage = {0.35, 1.0 / 128, 2};
+constexpr Stage kDepthStage = {0.25, 1.0 / 128, 2};
+constexpr Stage kMixingStage = {0.25, 1.0 / 32, 1};
 
 // What may still be spent, in time and in traffic.
 class Budget {
@@ -84,7 +91,7 @@ class Calibrator {
         buffer_bytes_(buffer.size()),
         overrides_(overrides),
         budget_(limits),
-        trial_(file, align_down(std::min(region_bytes, limits.bytes / 8), unit_), kind, buffer) {}
+        trial_(file, align_down(std::min(region_bytes, limits.bytes / kWindowPart), unit_), kind, buffer) {}
 
   Result<Calibration> run() {
     TRY(check());
@@ -147,39 +154,37 @@ class Calibrator {
   }
 
   Result<> choose_sizes() {
-    budget_.begin_stage(kSizesShare);
     const auto sizes = request_sizes();
     std::vector<Candidate> candidates;
-    for (const auto load : {Load::read, Load::write}) {
-      for (const auto bytes : sizes) candidates.push_back({load, {bytes, bytes, depth_for(bytes)}});
+    for (const auto bytes : sizes) {
+      for (const auto load : {Load::read, Load::write})
+        candidates.push_back({load, {bytes, bytes, depth_for(bytes)}});
     }
-    if (sizes.size() > 1) TRY(measure(candidates, 1.0 / 64));
-    const auto all = std::span(candidates);
-    chosen_.read_request_bytes = smallest_as_good(all.first(sizes.size())).setting.read_request_bytes;
-    chosen_.write_request_bytes = smallest_as_good(all.last(sizes.size())).setting.write_request_bytes;
+    if (sizes.size() > 1) TRY(measure(candidates, kSizeStage));
+    chosen_.read_request_bytes = sizes[smallest_as_good(rates_of(candidates, Load::read))];
+    chosen_.write_request_bytes = sizes[smallest_as_good(rates_of(candidates, Load::write))];
     return {};
   }
 
   Result<> choose_depth() {
-    budget_.begin_stage(kDepthsShare);
+    const auto tried = depths();
     std::vector<Candidate> candidates;
-    for (const auto depth : depths()) {
+    for (const auto depth : tried) {
       for (const auto load : {Load::read, Load::write}) {
         candidates.push_back({load, {chosen_.read_request_bytes, chosen_.write_request_bytes, depth}});
       }
     }
-    TRY(measure(candidates, 1.0 / 64));
-    std::vector<Candidate> both;  // reading and writing a byte, per depth
-    for (std::size_t i = 0; i < candidates.size(); i += 2) {
-      const double read = candidates[i].median();
-      const double write = candidates[i + 1].median();
-      both.push_back({Load::half_and_half, candidates[i].setting, {}});
-      if (read > 0 && write > 0) both.back().rates = {2 / (1 / read + 1 / write)};
+    TRY(measure(candidates, kDepthStage));
+    const auto reads = rates_of(candidates, Load::read);
+    const auto writes = rates_of(candidates, Load::write);
+    std::vector<double> both;  // reading a byte and writing one
+    for (std::size_t i = 0; i < tried.size(); ++i) {
+      both.push_back(reads[i] > 0 && writes[i] > 0 ? 2 / (1 / reads[i] + 1 / writes[i]) : 0);
     }
-    const auto chosen = static_cast<std::size_t>(&smallest_as_good(both) - both.data());
-    chosen_.depth = both[chosen].setting.depth;
-    chosen_.read_gb_s = candidates[2 * chosen].median();
-    chosen_.write_gb_s = candidates[2 * chosen + 1].median();
+    const auto chosen = smallest_as_good(both);
+    chosen_.depth = tried[chosen];
+    chosen_.read_gb_s = reads[chosen];
+    chosen_.write_gb_s = writes[chosen];
     return {};
   }
 
@@ -194,30 +199,33 @@ class Calibrator {
   }
 
   Result<> choose_mixing() {
-    budget_.begin_stage(kMixingShare);
     const TrialSetting mixed{chosen_.read_request_bytes, chosen_.write_request_bytes, chosen_.depth};
     TrialSetting phased = mixed;
     phased.mixing = Mixing::phased;
     phased.phase_bytes = kTrialPhaseBytes;
     std::vector<Candidate> candidates = {{Load::half_and_half, mixed}, {Load::half_and_half, phased}};
-    TRY(measure(candidates, 1.0 / 16));
-    const auto& chosen = smallest_as_good(candidates);
+    TRY(measure(candidates, kMixingStage));
+    const auto& chosen = candidates[smallest_as_good(rates_of(candidates, Load::half_and_half))];
     chosen_.mixing = chosen.setting.mixing;
     chosen_.mixed_gb_s = chosen.median();
     return {};
   }
 
-  // Rounds over all candidates, each round beginning with another, so that what disturbs the machine for a
-  // moment does not always meet the same one. At least one trial each while there is anything to spend at
-  // all.
-  Result<> measure(std::vector<Candidate>& candidates, double trial_share) {
+  // Rounds over all candidates, each round beginning with another group, so that what disturbs the machine
+  // for a moment does not always meet the same one. Begins in the middle: if there is time for one only, it
+  // is no extreme.
+  Result<> measure(std::vector<Candidate>& candidates, const Stage& stage) {
+    budget_.begin_stage(stage.share);
+    const auto groups = candidates.size() / stage.group;
     double round_share = 0;
-    for (unsigned round = 0; round < kMostRounds; ++round) {
+    for (std::size_t round = 0; round < kMostRounds; ++round) {
       if (round > 0 && !budget_.stage_has(round_share)) break;
       const double used_before = budget_.used();
+      const auto first = ((groups - 1) / 2 + round) * stage.group;
       for (std::size_t i = 0; i < candidates.size(); ++i) {
-        if (budget_.is_exhausted() && i + round > 0) break;
-        TRY(measure_one(candidates[(i + round) % candidates.size()], trial_share));
+        const bool is_needed = round == 0 && i < stage.group;
+        if (!is_needed && budget_.is_exhausted()) break;
+        TRY(measure_one(candidates[(first + i) % candidates.size()], stage.trial_share));
       }
       round_share = budget_.used() - used_before;
     }
@@ -227,7 +235,7 @@ class Calibrator {
 
   Result<> measure_one(Candidate& candidate, double share) {
     auto limits = budget_.part(share);
-    limits.bytes = std::max(limits.bytes, bytes_in_flight(candidate) * 3 / 2);
+    limits.bytes = std::max(limits.bytes, bytes_in_flight(candidate));
     TRY_ASSIGN(const auto result, trial_.run(candidate.load, candidate.setting, limits));
     budget_.spend(result.bytes);
     candidate.rates.push_back(result.gb_per_s());
@@ -243,14 +251,19 @@ class Calibrator {
                                setting.depth, candidate.median()});
   }
 
-  // Candidates come in ascending order.
-  static const Candidate& smallest_as_good(std::span<const Candidate> candidates) {
-    double best = 0;
-    for (const auto& candidate : candidates) best = std::max(best, candidate.median());
+  static std::vector<double> rates_of(const std::vector<Candidate>& candidates, Load load) {
+    std::vector<double> rates;
     for (const auto& candidate : candidates) {
-      if (candidate.median() >= kAsGood * best) return candidate;
+      if (candidate.load == load) rates.push_back(candidate.median());
     }
-    return candidates.front();
+    return rates;
+  }
+
+  // The index of the first that is as good as the best; they come in ascending order of their setting.
+  static std::size_t smallest_as_good(const std::vector<double>& rates) {
+    const double best = *std::max_element(rates.begin(), rates.end());
+    const auto is_as_good = [&](double rate) { return rate >= kAsGood * best; };
+    return static_cast<std::size_t>(std::find_if(rates.begin(), rates.end(), is_as_good) - rates.begin());
   }
 
   [[nodiscard]] std::string origin() const {

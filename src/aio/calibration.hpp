@@ -35,13 +35,13 @@ struct Calibration {
 
 // What the aio block of the configuration fixes; the rest is measured.
 struct CalibrationOverrides {
-  std::optional<std::uint64_t> request_bytes;
-  std::optional<unsigned> depth;
+  std::optional<std::uint64_t> request_bytes = {};
+  std::optional<unsigned> depth = {};
 };
 
 struct CalibrationLimits {
   double seconds = 1.5;              // stop trying after this long
-  std::uint64_t bytes = 2ull << 30;  // and after about this much traffic
+  std::uint64_t bytes = 4ull << 30;  // and after about this much traffic
 };
 
 // Measures on [0, region_bytes) of `file`, whose content is lost, through the buffer (registered with the

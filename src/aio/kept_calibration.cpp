@@ -88,7 +88,7 @@ Calibration from_json(const json& entry) {
   entry.at("read_request_bytes").get_to(calibration.read_request_bytes);
   entry.at("write_request_bytes").get_to(calibration.write_request_bytes);
   entry.at("depth").get_to(calibration.depth);
-  calibration.mixing = entry.at("mixing") == "phased" ? Mixing::phased : Mixing::mixed;
+  calibration.mixing = entry.at("mixing").get<std::string>() == "phased" ? Mixing::phased : Mixing::mixed;
   entry.at("read_gb_s").get_to(calibration.read_gb_s);
   entry.at("write_gb_s").get_to(calibration.write_gb_s);
   entry.at("mixed_gb_s").get_to(calibration.mixed_gb_s);

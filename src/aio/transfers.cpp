@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint64_t kLargestRequestBytes = 1_GiB;
 constexpr unsigned kQuickTries = 16;   // of one request, before pausing between them
-constexpr unsigned kMostTries = 2000;  // without progress: some two seconds
+constexpr unsigned kMostTries = 1000;  // without progress: a second or more
 constexpr std::chrono::milliseconds kPauseBetweenTries{1};
 constexpr std::chrono::microseconds kPauseWithoutRoom{100};
 
@@ -147,15 +147,10 @@ class Transfers::State {
   }
 
   Result<> run() {
-    TRY(submit());
-    if (in_flight_ == 0) {
-      if (finished_.empty() && !ready_.empty()) std::this_thread::sleep_for(kPauseWithoutRoom);
-      return {};
-    }
-    TRY_ASSIGN(const auto count, queue_.wait(completions_, finished_.empty() ? 1 : 0));
-    in_flight_ -= count;
-    for (const auto& completion : std::span(completions_).first(count)) take(completion);
-    return submit();
+    if (failure_) return tl::unexpected<Error>(*failure_);
+    auto result = turn();
+    if (!result) give_up(result.error());
+    return result;
   }
 
   void report(std::vector<MoveDone>& done) {
@@ -192,6 +187,23 @@ class Transfers::State {
     turns_ = Turns(options.mixing, options.phase_bytes);
   }
 
+  void close() {
+    if (!failure_) settle();
+  }
+
+ private:
+  Result<> turn() {
+    TRY(submit());
+    if (in_flight_ == 0) {
+      if (finished_.empty() && !ready_.empty()) std::this_thread::sleep_for(kPauseWithoutRoom);
+      return {};
+    }
+    TRY_ASSIGN(const auto count, queue_.wait(completions_, finished_.empty() ? 1 : 0));
+    in_flight_ -= count;
+    for (const auto& completion : std::span(completions_).first(count)) take(completion);
+    return submit();
+  }
+
   // The queue does not work any more: waits, as far as it still can, until nothing touches memory, and ends
   // every move.
   void give_up(const Error& failure) {
@@ -218,7 +230,6 @@ class Transfers::State {
     }
   }
 
- private:
   Pending& take_pending() {
     if (free_pendings_.empty()) {
       pendings_.push_back(std::make_unique<Pending>());
@@ -401,7 +412,7 @@ Transfers::Transfers(std::unique_ptr<Queue> queue, TransferOptions options)
     : queue_(std::move(queue)), state_(std::make_unique<State>(*queue_, options)) {}
 
 Transfers::~Transfers() {
-  state_->settle();
+  state_->close();
 }
 
 void Transfers::start(Move move) {
@@ -410,7 +421,6 @@ void Transfers::start(Move move) {
 
 Result<> Transfers::run(std::vector<MoveDone>& done) {
   auto result = state_->run();
-  if (!result) state_->give_up(result.error());
   state_->report(done);
   return result;
 }

@@ -168,7 +168,8 @@ class UringQueue final : public Queue {
     if (is_enabled_) return {};
     if ((ring_.flags & IORING_SETUP_R_DISABLED) != 0) {
       // liburing 2.3 declares io_uring_enable_rings but does not export it.
-      const auto error = ::syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+      const auto error =
+          ::syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
       if (error < 0) return failed("enable", errno);
     }
     is_enabled_ = true;
