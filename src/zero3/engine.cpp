@@ -284,6 +284,11 @@ EngineStats Engine::stats() {
   stats.model_bytes = committed_->model_bytes;
   stats.staging_bytes = committed_->memory.states.staging_bytes;
   stats.nvme_bytes = committed_->memory.states.nvme_bytes;
+  if (phase_ != Phase::stepping) {  // what was written back since the last step's report
+    const swap::Traffic traffic = committed_->states->traffic();
+    stats.nvme_read_bytes += traffic.read_bytes - committed_->reported.read_bytes;
+    stats.nvme_write_bytes += traffic.write_bytes - committed_->reported.write_bytes;
+  }
   return stats;
 }
 

@@ -1,0 +1,157 @@
+// Orlop for C++20: ownership and exceptions over orlop.h, header-only. What a call does is said there.
+//
+// SPDX-License-Identifier: Apache-2.0
+//
+//   orlop::Engine engine(R"({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme",
+//                            "nvme_path": "/local_nvme"}}})");
+//   const auto weight = engine.register_param("weight", ORLOP_BF16, 4096 * 4096);
+//   engine.commit();
+//   ...  engine.grad_ready(weight, gradient, ORLOP_BF16);
+//   engine.backward_end();
+//   const orlop_step_report report = engine.step();
+#ifndef ORLOP_ORLOP_HPP
+#define ORLOP_ORLOP_HPP
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "orlop/orlop.h"
+
+namespace orlop {
+
+// A call that failed: its status and the library's sentence.
+class Exception : public std::runtime_error {
+ public:
+  explicit Exception(orlop_status status) : std::runtime_error(orlop_last_error()), status_(status) {}
+  [[nodiscard]] orlop_status status() const noexcept { return status_; }
+
+ private:
+  orlop_status status_;
+};
+
+inline void check(orlop_status status) {
+  if (status != ORLOP_OK) throw Exception(status);
+}
+
+// Owns an engine. Thread-safety: as orlop_engine.
+class Engine {
+ public:
+  explicit Engine(const orlop_engine_params& params) { check(orlop_engine_open(&params, &handle_)); }
+  explicit Engine(const std::string& config_json, const std::string& run_id = {}) {
+    orlop_engine_params params{};
+    params.struct_size = sizeof params;
+    params.config_json = config_json.c_str();
+    params.run_id = run_id.empty() ? nullptr : run_id.c_str();
+    check(orlop_engine_open(&params, &handle_));
+  }
+  Engine(Engine&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Engine& operator=(Engine&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  // Closes; errors of write-back are lost here: call close() to see them.
+  ~Engine() { orlop_engine_close(&handle_); }
+
+  void close() { check(orlop_engine_close(&handle_)); }
+  void cancel() noexcept { orlop_engine_cancel(handle_); }
+  [[nodiscard]] orlop_engine* get() const noexcept { return handle_; }
+
+  std::uint32_t register_param(const orlop_param_desc& desc) {
+    std::uint32_t id = 0;
+    check(orlop_param_register(handle_, &desc, &id));
+    return id;
+  }
+  std::uint32_t register_param(const std::string& name, orlop_dtype dtype, std::uint64_t numel, int group = 0,
+                               int module = 0) {
+    orlop_param_desc desc{};
+    desc.struct_size = sizeof desc;
+    desc.name = name.c_str();
+    desc.dtype = dtype;
+    desc.numel = numel;
+    desc.group = group;
+    desc.module = module;
+    return register_param(desc);
+  }
+  void commit() { check(orlop_engine_commit(handle_)); }
+
+  template <typename T = void>
+  [[nodiscard]] T* address(std::uint32_t id) const {
+    void* address = nullptr;
+    check(orlop_param_address(handle_, id, &address));
+    return static_cast<T*>(address);
+  }
+  void read(std::uint32_t id, orlop_plane plane, std::uint64_t first, std::uint64_t count, orlop_dtype dtype,
+            void* destination) const {
+    check(orlop_param_read(handle_, id, plane, first, count, dtype, destination));
+  }
+  void write(std::uint32_t id, orlop_plane plane, std::uint64_t first, std::uint64_t count, orlop_dtype dtype,
+             const void* source) {
+    check(orlop_param_write(handle_, id, plane, first, count, dtype, source));
+  }
+
+  [[nodiscard]] orlop_group_params group(int index) const {
+    orlop_group_params params{};
+    params.struct_size = sizeof params;
+    check(orlop_group_get(handle_, index, &params));
+    return params;
+  }
+  void set_group(int index, const orlop_group_params& params) { check(orlop_group_set(handle_, index, &params)); }
+
+  orlop_ticket grad_ready(std::uint32_t id, const void* gradient, orlop_dtype dtype, void* stream = nullptr) {
+    orlop_ticket ticket = 0;
+    check(orlop_grad_ready(handle_, id, gradient, dtype, stream, &ticket));
+    return ticket;
+  }
+  bool backward_end() {  // true at the boundary
+    std::int32_t is_boundary = 0;
+    check(orlop_backward_end(handle_, &is_boundary));
+    return is_boundary != 0;
+  }
+  void grad_discard() { check(orlop_grad_discard(handle_)); }
+
+  void step_begin() { check(orlop_step_begin(handle_, nullptr)); }
+  // Nothing when the step is still under way after timeout_ms.
+  std::optional<orlop_step_report> step_wait(int timeout_ms) {
+    orlop_step_report report{};
+    report.struct_size = sizeof report;
+    const orlop_status status = orlop_step_wait(handle_, timeout_ms, &report);
+    if (status == ORLOP_TIMEOUT) return std::nullopt;
+    check(status);
+    return report;
+  }
+  orlop_step_report step() {
+    step_begin();
+    return *step_wait(-1);
+  }
+  void drain() { check(orlop_drain(handle_, -1)); }
+
+  [[nodiscard]] orlop_stats stats() const {
+    orlop_stats stats{};
+    stats.struct_size = sizeof stats;
+    check(orlop_engine_stats(handle_, &stats));
+    return stats;
+  }
+  [[nodiscard]] std::string describe() const {
+    std::size_t needed = 0;
+    check(orlop_engine_describe(handle_, nullptr, 0, &needed));
+    std::string text(needed, '\0');
+    check(orlop_engine_describe(handle_, text.data(), text.size(), &needed));
+    text.resize(needed - 1);
+    return text;
+  }
+  [[nodiscard]] std::uint64_t digest() const {
+    std::uint64_t digest = 0;
+    check(orlop_engine_digest(handle_, &digest));
+    return digest;
+  }
+
+ private:
+  orlop_engine* handle_ = nullptr;
+};
+
+}  // namespace orlop
+
+#endif

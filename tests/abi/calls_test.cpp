@@ -1,0 +1,268 @@
+// The C ABI's rules: structs and their sizes, NULLs, order of calls, forks, and that every failure leaves a sentence.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "orlop/orlop.h"
+
+namespace {
+
+using testing::HasSubstr;
+
+constexpr const char* kConfig =
+    R"({"train_micro_batch_size_per_gpu": 1, "gradient_clipping": 0,
+        "optimizer": {"type": "AdamW", "params": {"lr": 0.1, "weight_decay": 0}}})";
+
+class Calls : public testing::Test {
+ protected:
+  void SetUp() override {
+    orlop_engine_params params{};
+    params.struct_size = sizeof params;
+    params.config_json = kConfig;
+    ASSERT_EQ(orlop_engine_open(&params, &engine_), ORLOP_OK) << orlop_last_error();
+  }
+  void TearDown() override { EXPECT_EQ(orlop_engine_close(&engine_), ORLOP_OK) << orlop_last_error(); }
+
+  orlop_status add(const char* name, std::uint64_t numel = 8, std::int32_t dtype = ORLOP_F32) {
+    orlop_param_desc desc{};
+    desc.struct_size = sizeof desc;
+    desc.name = name;
+    desc.numel = numel;
+    desc.dtype = dtype;
+    return orlop_param_register(engine_, &desc, nullptr);
+  }
+  void commit_one() {
+    ASSERT_EQ(add("w"), ORLOP_OK) << orlop_last_error();
+    ASSERT_EQ(orlop_engine_commit(engine_), ORLOP_OK) << orlop_last_error();
+  }
+  orlop_status give_gradient(float value) {
+    const std::vector<float> gradient(8, value);
+    return orlop_grad_ready(engine_, 0, gradient.data(), ORLOP_F32, nullptr, nullptr);
+  }
+
+  orlop_engine* engine_ = nullptr;
+};
+
+TEST(Open, RefusesAStructWithoutASize) {
+  orlop_engine_params params{};
+  orlop_engine* engine = nullptr;
+  EXPECT_EQ(orlop_engine_open(&params, &engine), ORLOP_INVALID_ARGUMENT);
+  EXPECT_THAT(orlop_last_error(), HasSubstr("struct_size"));
+  EXPECT_EQ(engine, nullptr);
+}
+
+TEST(Open, AcceptsALongerStructOnlyIfItsTailIsZero) {
+  struct Longer {
+    orlop_engine_params known;
+    std::uint64_t unknown;
+  } params{};
+  params.known.struct_size = sizeof params;
+  orlop_engine* engine = nullptr;
+  EXPECT_EQ(orlop_engine_open(&params.known, &engine), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(orlop_engine_close(&engine), ORLOP_OK);
+  params.unknown = 1;
+  EXPECT_EQ(orlop_engine_open(&params.known, &engine), ORLOP_UNSUPPORTED);
+}
+
+TEST(Open, RefusesAWrongConfigurationWithItsKey) {
+  orlop_engine_params params{};
+  params.struct_size = sizeof params;
+  params.config_json = R"({"zero_optimization": {"stage": "three"}})";
+  orlop_engine* engine = nullptr;
+  EXPECT_EQ(orlop_engine_open(&params, &engine), ORLOP_INVALID_CONFIG);
+  EXPECT_THAT(orlop_last_error(), HasSubstr("zero_optimization.stage"));
+}
+
+TEST(Open, RefusesARunIdThatLeavesItsDirectory) {
+  orlop_engine_params params{};
+  params.struct_size = sizeof params;
+  orlop_engine* engine = nullptr;
+  for (const char* id : {"", "../x", "a/b", ".hidden", "a b"}) {
+    params.run_id = id;
+    EXPECT_EQ(orlop_engine_open(&params, &engine), ORLOP_INVALID_ARGUMENT) << id;
+  }
+}
+
+TEST(Open, RefusesMoreThanOneRankInThisVersion) {
+  orlop_engine_params params{};
+  params.struct_size = sizeof params;
+  params.world_size = 2;
+  orlop_engine* engine = nullptr;
+  EXPECT_EQ(orlop_engine_open(&params, &engine), ORLOP_UNSUPPORTED);
+}
+
+TEST(Close, OfNullDoesNothing) {
+  orlop_engine* engine = nullptr;
+  EXPECT_EQ(orlop_engine_close(&engine), ORLOP_OK);
+  EXPECT_EQ(orlop_engine_close(nullptr), ORLOP_OK);
+}
+
+TEST_F(Calls, OnANullEngineAreErrors) {
+  EXPECT_EQ(orlop_engine_commit(nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_step(nullptr, nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_THAT(orlop_last_error(), HasSubstr("NULL"));
+}
+
+TEST_F(Calls, RefuseParametersThatAreWrong) {
+  ASSERT_EQ(add("w"), ORLOP_OK);
+  EXPECT_EQ(add("w"), ORLOP_INVALID_ARGUMENT);
+  EXPECT_THAT(orlop_last_error(), HasSubstr("\"w\""));
+  EXPECT_EQ(add("empty", 0), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(add("type", 8, 7), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(add(""), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(add(nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(add("vast", 1ull << 60), ORLOP_OK);  // found when it is laid out
+  EXPECT_EQ(orlop_engine_commit(engine_), ORLOP_INVALID_ARGUMENT);
+}
+
+TEST_F(Calls, RefuseWhatComesTooEarlyOrTooLate) {
+  void* address = nullptr;
+  EXPECT_EQ(orlop_engine_commit(engine_), ORLOP_OUT_OF_ORDER);  // nothing registered
+  EXPECT_EQ(orlop_param_address(engine_, 0, &address), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(orlop_step(engine_, nullptr), ORLOP_OUT_OF_ORDER);
+  commit_one();
+  EXPECT_EQ(orlop_engine_commit(engine_), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(add("late"), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(orlop_step(engine_, nullptr), ORLOP_OUT_OF_ORDER);  // no micro-batch has ended
+  EXPECT_EQ(orlop_step_wait(engine_, 0, nullptr), ORLOP_OUT_OF_ORDER);
+  ASSERT_EQ(give_gradient(1), ORLOP_OK) << orlop_last_error();
+  ASSERT_EQ(orlop_backward_end(engine_, nullptr), ORLOP_OK);
+  EXPECT_EQ(give_gradient(1), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(orlop_backward_end(engine_, nullptr), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(orlop_step(engine_, nullptr), ORLOP_OK) << orlop_last_error();
+}
+
+TEST_F(Calls, RefuseRangesOutsideTheParameter) {
+  commit_one();
+  std::array<float, 16> values{};
+  EXPECT_EQ(orlop_param_read(engine_, 0, ORLOP_PLANE_PARAM, 0, 9, ORLOP_F32, values.data()), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_param_read(engine_, 0, ORLOP_PLANE_PARAM, UINT64_MAX, 2, ORLOP_F32, values.data()),
+            ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_param_read(engine_, 1, ORLOP_PLANE_PARAM, 0, 1, ORLOP_F32, values.data()), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_param_read(engine_, 0, 9, 0, 1, ORLOP_F32, values.data()), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_param_read(engine_, 0, ORLOP_PLANE_GRAD, 0, 1, ORLOP_F32, values.data()), ORLOP_OUT_OF_ORDER);
+}
+
+TEST_F(Calls, StepMovesAParameterByTheLearningRate) {
+  commit_one();
+  void* address = nullptr;
+  ASSERT_EQ(orlop_param_address(engine_, 0, &address), ORLOP_OK);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(address) % 64, 0u);
+  ASSERT_EQ(give_gradient(2), ORLOP_OK);
+  std::int32_t is_boundary = 0;
+  ASSERT_EQ(orlop_backward_end(engine_, &is_boundary), ORLOP_OK);
+  EXPECT_EQ(is_boundary, 1);
+  orlop_step_report report{};
+  report.struct_size = sizeof report;
+  ASSERT_EQ(orlop_step(engine_, &report), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(report.step, 1u);
+  EXPECT_DOUBLE_EQ(report.grad_norm, std::sqrt(8 * 4.0));
+  EXPECT_NEAR(static_cast<float*>(address)[0], -0.1f, 1e-6);  // Adam's first step is lr * sign(gradient)
+}
+
+TEST_F(Calls, SkipsAStepWhoseGradientIsNotFinite) {
+  commit_one();
+  ASSERT_EQ(give_gradient(std::numeric_limits<float>::infinity()), ORLOP_OK);
+  ASSERT_EQ(orlop_backward_end(engine_, nullptr), ORLOP_OK);
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  ASSERT_EQ(orlop_engine_digest(engine_, &before), ORLOP_OK);
+  orlop_step_report report{};
+  report.struct_size = sizeof report;
+  ASSERT_EQ(orlop_step(engine_, &report), ORLOP_OK) << orlop_last_error();
+  ASSERT_EQ(orlop_engine_digest(engine_, &after), ORLOP_OK);
+  EXPECT_EQ(report.skipped, 1u);
+  EXPECT_EQ(report.step, 0u);
+  EXPECT_EQ(report.skipped_steps, 1u);
+  EXPECT_EQ(before, after);
+}
+
+TEST_F(Calls, FillAShorterStructOnlyAsFarAsItGoes) {
+  commit_one();
+  orlop_stats stats{};
+  stats.struct_size = offsetof(orlop_stats, steps);
+  stats.steps = 77;
+  ASSERT_EQ(orlop_engine_stats(engine_, &stats), ORLOP_OK);
+  EXPECT_EQ(stats.params, 8u);
+  EXPECT_EQ(stats.steps, 77u);
+}
+
+TEST_F(Calls, DescribeFillsABufferOfTheSizeItAskedFor) {
+  commit_one();
+  std::size_t needed = 0;
+  ASSERT_EQ(orlop_engine_describe(engine_, nullptr, 0, &needed), ORLOP_OK);
+  std::string text(needed, 'x');
+  EXPECT_EQ(orlop_engine_describe(engine_, text.data(), needed - 1, &needed), ORLOP_INVALID_ARGUMENT);
+  ASSERT_EQ(orlop_engine_describe(engine_, text.data(), needed, &needed), ORLOP_OK);
+  const auto description = nlohmann::json::parse(text.c_str());
+  EXPECT_EQ(description["units"].size(), 1u);
+}
+
+TEST_F(Calls, AfterAForkAreRefusedInTheChild) {
+  commit_one();
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const bool refused = orlop_backward_end(engine_, nullptr) == ORLOP_FORKED;
+    const bool closed = orlop_engine_close(&engine_) == ORLOP_OK && engine_ == nullptr;
+    ::_exit(refused && closed ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(orlop_backward_end(engine_, nullptr), ORLOP_OK) << "the parent's engine goes on";
+}
+
+TEST_F(Calls, AfterACancelSayThatTheEngineHasStopped) {
+  commit_one();
+  ASSERT_EQ(give_gradient(1), ORLOP_OK);
+  ASSERT_EQ(orlop_backward_end(engine_, nullptr), ORLOP_OK);
+  orlop_engine_cancel(engine_);
+  EXPECT_EQ(orlop_step(engine_, nullptr), ORLOP_CANCELLED);
+  EXPECT_EQ(give_gradient(1), ORLOP_CANCELLED);
+  EXPECT_EQ(orlop_step(engine_, nullptr), ORLOP_CANCELLED);
+}
+
+TEST(Config, IsResolvedWithDefaultsAndOrigins) {
+  std::size_t needed = 0;
+  ASSERT_EQ(orlop_config_resolve(kConfig, 1, nullptr, 0, &needed), ORLOP_OK) << orlop_last_error();
+  std::string text(needed, '\0');
+  ASSERT_EQ(orlop_config_resolve(kConfig, 1, text.data(), needed, &needed), ORLOP_OK);
+  const auto resolved = nlohmann::json::parse(text.c_str());
+  EXPECT_EQ(resolved["values"]["gradient_accumulation_steps"], 1);
+  EXPECT_FALSE(resolved["entries"].empty());
+}
+
+TEST(Log, IsSilentUntilACallbackIsSetAndThenHearsTheEngine) {
+  std::vector<std::string> lines;
+  const auto hear = [](void* user, std::int32_t, const char* line) {
+    static_cast<std::vector<std::string>*>(user)->emplace_back(line);
+  };
+  ASSERT_EQ(orlop_log_set(hear, &lines, ORLOP_LOG_INFO), ORLOP_OK);
+  orlop_engine_params params{};
+  params.struct_size = sizeof params;
+  params.config_json = R"({"unheard_of": 1})";
+  orlop_engine* engine = nullptr;
+  ASSERT_EQ(orlop_engine_open(&params, &engine), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(orlop_engine_close(&engine), ORLOP_OK);
+  ASSERT_EQ(orlop_log_set(nullptr, nullptr, ORLOP_LOG_INFO), ORLOP_OK);
+  EXPECT_THAT(lines, testing::Contains(HasSubstr("unheard_of")));
+  EXPECT_EQ(orlop_log_set(hear, &lines, 9), ORLOP_INVALID_ARGUMENT);
+}
+
+TEST(StatusNames, AreThoseOfTheHeader) {
+  EXPECT_STREQ(orlop_status_name(ORLOP_NO_SPACE), "ORLOP_NO_SPACE");
+  EXPECT_STREQ(orlop_status_name(-99), "ORLOP_UNKNOWN");
+}
+
+}  // namespace

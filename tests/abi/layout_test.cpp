@@ -1,0 +1,65 @@
+// Sizes and offsets that programs were compiled with: a change here breaks them. Fields are only ever appended.
+#include <cstddef>
+
+#include <gtest/gtest.h>
+
+#include "orlop/orlop.h"
+
+namespace {
+
+TEST(Layout, OfEngineParamsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_engine_params), 40u);
+  EXPECT_EQ(offsetof(orlop_engine_params, struct_size), 0u);
+  EXPECT_EQ(offsetof(orlop_engine_params, rank), 4u);
+  EXPECT_EQ(offsetof(orlop_engine_params, world_size), 8u);
+  EXPECT_EQ(offsetof(orlop_engine_params, device_kind), 12u);
+  EXPECT_EQ(offsetof(orlop_engine_params, device_index), 16u);
+  EXPECT_EQ(offsetof(orlop_engine_params, config_json), 24u);
+  EXPECT_EQ(offsetof(orlop_engine_params, run_id), 32u);
+}
+
+TEST(Layout, OfParamDescIsFixed) {
+  EXPECT_EQ(sizeof(orlop_param_desc), 40u);
+  EXPECT_EQ(offsetof(orlop_param_desc, dtype), 4u);
+  EXPECT_EQ(offsetof(orlop_param_desc, name), 8u);
+  EXPECT_EQ(offsetof(orlop_param_desc, numel), 16u);
+  EXPECT_EQ(offsetof(orlop_param_desc, group), 24u);
+  EXPECT_EQ(offsetof(orlop_param_desc, module), 28u);
+  EXPECT_EQ(offsetof(orlop_param_desc, flags), 32u);
+}
+
+TEST(Layout, OfGroupParamsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_group_params), 56u);
+  EXPECT_EQ(offsetof(orlop_group_params, decoupled_weight_decay), 4u);
+  EXPECT_EQ(offsetof(orlop_group_params, lr), 8u);
+  EXPECT_EQ(offsetof(orlop_group_params, weight_decay), 40u);
+  EXPECT_EQ(offsetof(orlop_group_params, bias_correction), 48u);
+}
+
+TEST(Layout, OfStepStructsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_step_params), 16u);
+  EXPECT_EQ(offsetof(orlop_step_params, loss_scale), 8u);
+  EXPECT_EQ(sizeof(orlop_step_report), 88u);
+  EXPECT_EQ(offsetof(orlop_step_report, skipped), 4u);
+  EXPECT_EQ(offsetof(orlop_step_report, step), 8u);
+  EXPECT_EQ(offsetof(orlop_step_report, grad_norm), 24u);
+  EXPECT_EQ(offsetof(orlop_step_report, seconds), 40u);
+  EXPECT_EQ(offsetof(orlop_step_report, nvme_write_bytes), 80u);
+}
+
+TEST(Layout, OfStatsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_stats), 120u);
+  EXPECT_EQ(offsetof(orlop_stats, params), 8u);
+  EXPECT_EQ(offsetof(orlop_stats, host_bytes), 40u);
+  EXPECT_EQ(offsetof(orlop_stats, step_seconds), 112u);
+}
+
+TEST(Layout, StatusNumbersAreFixed) {
+  EXPECT_EQ(ORLOP_OK, 0);
+  EXPECT_EQ(ORLOP_INVALID_ARGUMENT, -1);
+  EXPECT_EQ(ORLOP_NO_SPACE, -6);
+  EXPECT_EQ(ORLOP_CORRUPT, -9);
+  EXPECT_EQ(ORLOP_INTERNAL, -16);
+}
+
+}  // namespace

@@ -1,0 +1,107 @@
+// A small model and its gradients, for tests that drive whole engines.
+#pragma once
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "zero3/engine.hpp"
+
+namespace orlop::zero3::testing {
+
+// A directory that is there as long as this object.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "orlop-test-XXXXXX").string();
+    path_ = ::mkdtemp(name.data());
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] bool holds_files() const {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(path_)) {
+      if (entry.is_regular_file()) return true;
+    }
+    return false;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::vector<ParamSpec> small_model(Dtype dtype) {
+  return {{"embedding", dtype, 2'500'000, 0, 0}, {"norm.weight", dtype, 1000, 1, 1}, {"up", dtype, 700'001, 0, 1},
+          {"norm.bias", dtype, 33, 1, 1},        {"head", dtype, 2'000'003, 0, 2}};
+}
+
+inline std::string nvme_config(const std::filesystem::path& path, const std::string& more = "") {
+  return R"({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": ")" +
+         path.string() + R"("}})" + more + "}";
+}
+
+inline Result<std::unique_ptr<Engine>> open_engine(const std::string& config, std::vector<ParamSpec> params) {
+  EngineOptions options;
+  TRY_ASSIGN(options.config, resolve_config(config, 1));
+  TRY_ASSIGN(auto engine, Engine::open(std::move(options)));
+  for (ParamSpec& param : params) TRY(engine->register_param(std::move(param)));
+  TRY(engine->commit());
+  return engine;
+}
+
+// Values that exercise many exponents, and are the same for the same seed (Steele et al.'s SplitMix64).
+inline std::vector<float> random_values(std::uint64_t count, unsigned seed, float scale) {
+  std::uint64_t state = seed * 0x9e3779b97f4a7c15u;
+  std::vector<float> values(count);
+  for (float& value : values) {
+    std::uint64_t z = (state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    const float fraction = static_cast<float>(static_cast<std::int32_t>(z)) * 0x1p-31f;
+    value = scale * fraction / static_cast<float>(1u << (z >> 61));
+  }
+  return values;
+}
+
+inline void write_initial(Engine& engine, const std::vector<ParamSpec>& params) {
+  for (std::uint32_t id = 0; id < params.size(); ++id) {
+    const auto values = random_values(params[id].numel, 1000 + id, 0.1f);
+    ASSERT_TRUE(engine.write_plane(id, Plane::param, {0, values.size()}, Dtype::f32, values.data()));
+  }
+}
+
+inline void give_gradients(Engine& engine, const std::vector<ParamSpec>& params, unsigned seed) {
+  for (std::uint32_t id = static_cast<std::uint32_t>(params.size()); id-- > 0;) {
+    const auto gradient = random_values(params[id].numel, seed * 100 + id, 0.01f);
+    const auto taken = engine.grad_ready(id, gradient.data(), Dtype::f32, {});
+    ASSERT_TRUE(taken) << taken.error().message;
+  }
+}
+
+inline Result<StepReport> step(Engine& engine) {
+  TRY(engine.step_begin(1));
+  return engine.step_wait(-1);
+}
+
+inline void train(Engine& engine, const std::vector<ParamSpec>& params, unsigned steps, unsigned micro_batches = 1) {
+  for (unsigned s = 0; s < steps; ++s) {
+    for (unsigned m = 0; m < micro_batches; ++m) {
+      give_gradients(engine, params, s * 10 + m);
+      ASSERT_TRUE(engine.backward_end());
+    }
+    const auto report = step(engine);
+    ASSERT_TRUE(report) << report.error().message;
+    ASSERT_FALSE(report->skipped);
+  }
+}
+
+}  // namespace orlop::zero3::testing
