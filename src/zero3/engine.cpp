@@ -174,7 +174,7 @@ Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memo
   swap::NvmeOptions nvme;
   nvme.nvme_path = config.nvme_path;
   nvme.run_id = options_.run_id;
-  nvme.rank = options_.rank;
+  nvme.rank = communicator_->rank();
   if (config.queue) {
     TRY_ASSIGN(nvme.queue, aio::queue_kind_of(*config.queue));
   }
@@ -197,7 +197,7 @@ Result<> Engine::commit() {
   auto committed = std::make_unique<Committed>();
   Committed& c = *committed;
   TRY_ASSIGN(c.units, plan_units(params_));
-  c.blocks = cut_blocks(c.units, options_.rank, options_.world_size);
+  c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
   c.group_count = group_count_of(params_);
   TRY_ASSIGN(c.memory, plan(c.units, c.blocks));
   if (options_.config.trace) trace_.start();
