@@ -1,0 +1,59 @@
+"""The enumerations of orlop.h."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What a call returned: 0, or a negative value."""
+
+    OK = 0
+    INVALID_ARGUMENT = -1
+    INVALID_CONFIG = -2
+    OUT_OF_ORDER = -3
+    NOT_FOUND = -4
+    NO_PERMISSION = -5
+    NO_SPACE = -6
+    NO_MEMORY = -7
+    IO_ERROR = -8
+    CORRUPT = -9
+    BUSY = -10
+    UNSUPPORTED = -11
+    TIMEOUT = -12
+    CANCELLED = -13
+    FORKED = -14
+    DEVICE_ERROR = -15
+    INTERNAL = -16
+
+
+class LogLevel(IntEnum):
+    DEBUG = 0
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
+    OFF = 4
+
+
+class DeviceKind(IntEnum):
+    HOST = 0
+    CUDA = 1
+
+
+class DType(IntEnum):
+    F32 = 0
+    BF16 = 1
+    F16 = 2
+
+
+class Plane(IntEnum):
+    """One array of a parameter's state."""
+
+    PARAM = 0
+    MASTER = 1
+    EXP_AVG = 2
+    EXP_AVG_SQ = 3
+    GRAD = 4
+
+
+PARAM_FROZEN = 1

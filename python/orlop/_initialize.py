@@ -1,0 +1,175 @@
+"""From a model and a configuration to an engine that trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from . import _log
+from ._enums import DeviceKind
+from ._hooks import GradientFlow
+from ._native import NativeEngine
+from ._parameters import Parameter, cast_parameters, check_group_members, device_of, parameters_of
+from .config import Config, ConfigSource
+from .engine import Engine
+from .errors import ConfigError, UnsupportedError
+from .optimizer import Groups, Optimizer, client_of, groups_of
+
+Initialized = tuple[Engine, Optimizer, Optional["DataLoader[Any]"], Any]
+
+
+def initialize(
+    args: Any = None,
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | Callable[[Groups], torch.optim.Optimizer] | None = None,
+    model_parameters: Iterable[Any] | None = None,
+    training_data: Any = None,
+    lr_scheduler: Any = None,
+    *,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+    config: ConfigSource | None = None,
+    config_params: ConfigSource | None = None,
+) -> Initialized:
+    """Gives a model's parameters and optimizer states to an engine.
+
+    model: its parameters are converted to bfloat16 if bf16.enabled says so, and become views of the engine's memory.
+    optimizer: a new torch Adam or AdamW, or a function that makes one from parameter groups; its groups' values are
+        used. By default the configuration's "optimizer" block.
+    model_parameters: parameters, or groups of them as for a torch optimizer; by default all that require a gradient.
+    training_data: a dataset; the returned loader gives shuffled micro-batches of train_micro_batch_size_per_gpu.
+    lr_scheduler: a torch scheduler made for `optimizer`, or a function that makes one for the optimizer it is given.
+        The engine steps it after every update that was applied.
+    collate_fn: as for torch's DataLoader.
+    config: a DeepSpeed configuration: a dict, JSON text or the path of a file. `config_params` and
+        `args.deepspeed_config` are other ways to give it.
+
+    Returns (engine, optimizer, loader or None, lr scheduler or None). Raises OrlopError and its subclasses: ConfigError
+    for the configuration, NoMemoryError and NoSpaceError with the shortfall when it does not fit, before anything is
+    created.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"initialize: model is a {type(model).__name__}: must be a torch.nn.Module")
+    _log.follow_logger()
+    resolved = Config(_one_source(args, config, config_params))
+    _report_notes(resolved)
+    loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
+    _set_precision(model, resolved)
+    groups, client = _choose_optimizer(model, optimizer, model_parameters)
+    parameters = parameters_of(model, groups)
+    native = _open(resolved, parameters)
+    try:
+        engine_optimizer, flow = _move_in(native, resolved, parameters, groups, client)
+        scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
+    except BaseException:
+        _move_out(native, parameters)
+        raise
+    flow.attach([parameter for parameter in parameters if not parameter.is_frozen])
+    engine = Engine(model, resolved, native, parameters, engine_optimizer, flow, scheduler)
+    engine.training_dataloader = loader
+    return engine, engine_optimizer, loader, scheduler
+
+
+def _one_source(args: Any, config: ConfigSource | None, config_params: ConfigSource | None) -> ConfigSource | None:
+    given = [
+        source for source in (config, config_params, getattr(args, "deepspeed_config", None)) if source is not None
+    ]
+    if len(given) > 1:
+        raise ConfigError(
+            "initialize: the configuration is given more than once: keep one of config, config_params and "
+            "args.deepspeed_config"
+        )
+    return given[0] if given else None
+
+
+def _report_notes(config: Config) -> None:
+    for note in config.notes:  # the engine writes them all, as information
+        if ": unknown key" in note:
+            _log.logger.warning("%s", note)
+
+
+def _set_precision(model: nn.Module, config: Config) -> None:
+    if config.get("fp16.enabled"):
+        raise UnsupportedError('initialize: on "fp16.enabled": fp16 training is not in this version; use "bf16"')
+    if config.get("bf16.enabled"):
+        cast_parameters(model, torch.bfloat16)
+
+
+def _choose_optimizer(
+    model: nn.Module, optimizer: Any, model_parameters: Iterable[Any] | None
+) -> tuple[Groups, torch.optim.Optimizer | None]:
+    client = None
+    if optimizer is None or not isinstance(optimizer, torch.optim.Optimizer):
+        groups = groups_of(model_parameters, model)
+    if optimizer is not None:
+        client = client_of(optimizer, [] if isinstance(optimizer, torch.optim.Optimizer) else groups)
+        groups = client.param_groups
+    check_group_members(groups, model)
+    return groups, client
+
+
+def _open(config: Config, parameters: list[Parameter]) -> NativeEngine:
+    device = device_of(parameters)
+    kind = DeviceKind.CUDA if device.type == "cuda" else DeviceKind.HOST
+    return NativeEngine(config.text, kind, device.index or 0)
+
+
+def _move_in(
+    native: NativeEngine,
+    config: Config,
+    parameters: list[Parameter],
+    groups: Groups,
+    client: torch.optim.Optimizer | None,
+) -> tuple[Optimizer, GradientFlow]:
+    for parameter in parameters:
+        parameter.register(native)
+    flow = GradientFlow(native, int(config.get("gradient_accumulation_steps", 1)))
+    optimizer = Optimizer(native, flow, groups, client)
+    native.commit()
+    for parameter in parameters:
+        parameter.move_in(native)
+    return optimizer, flow
+
+
+def _move_out(native: NativeEngine, parameters: list[Parameter]) -> None:
+    """Undoes an initialization that failed: no tensor may be left over memory that is freed."""
+    for parameter in parameters:
+        if parameter.address:
+            parameter.move_out()
+    native.close()
+
+
+def _choose_scheduler(lr_scheduler: Any, optimizer: Optimizer) -> Any:
+    if lr_scheduler is None:
+        return None
+    if not hasattr(lr_scheduler, "step"):
+        lr_scheduler = lr_scheduler(optimizer)
+    if not optimizer.owns_scheduler(lr_scheduler):
+        raise ConfigError(
+            f"initialize: on lr_scheduler {type(lr_scheduler).__name__}: it was made for another optimizer: give that "
+            "as `optimizer`, or give a function that makes the scheduler"
+        )
+    return lr_scheduler
+
+
+def _loader(config: Config, data: Any, collate_fn: Any) -> DataLoader[Any]:
+    size = config.get("train_micro_batch_size_per_gpu")
+    if size is None:
+        raise ConfigError(
+            "initialize: on training_data: the size of its batches is missing: write "
+            '"train_micro_batch_size_per_gpu" into the configuration'
+        )
+    sampler: DistributedSampler[Any] | None = None
+    if not isinstance(data, IterableDataset):
+        sampler = DistributedSampler(data, num_replicas=1, rank=0, shuffle=True)
+    return DataLoader(
+        data,
+        batch_size=size,
+        sampler=sampler,
+        collate_fn=collate_fn,
+        drop_last=bool(config.get("dataloader_drop_last", False)),
+    )

@@ -1,0 +1,233 @@
+"""One engine of the library: each method is one call of orlop.h, with Python's types and exceptions."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from ctypes import byref, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import Any
+
+from ._abi import EngineParams, GroupParams, ParamDesc, Stats, StepReport, library, sized
+from ._enums import DeviceKind, DType, Plane, Status
+from ._log import raise_if_interrupted
+from .errors import ForkedError, OutOfOrderError, error_of
+
+POLL_MS = 100  # how long a wait keeps Ctrl-C waiting
+
+
+def check(status: int) -> None:
+    """Raises what a status other than OK stands for."""
+    if status != Status.OK:
+        raise error_of(status, (library.last_error() or b"").decode("utf-8", "replace"))
+    raise_if_interrupted()
+
+
+def _read_json(call: Callable[[Any, int, Any], int]) -> dict[str, Any]:
+    """The JSON object that `call(buffer, capacity, needed)` writes."""
+    needed = c_size_t(0)
+    check(call(None, 0, byref(needed)))
+    while True:
+        capacity = needed.value
+        buffer = ctypes.create_string_buffer(capacity)
+        status = call(buffer, capacity, byref(needed))
+        if status == Status.INVALID_ARGUMENT and needed.value > capacity:  # it has grown in between
+            continue
+        check(status)
+        value: dict[str, Any] = json.loads(buffer.value)
+        return value
+
+
+def build_info() -> dict[str, Any]:
+    """What the library was built with and what this machine offers."""
+    value: dict[str, Any] = json.loads(library.build_info())
+    return value
+
+
+def resolve_config(text: str, world_size: int = 1) -> dict[str, Any]:
+    """The checked configuration: "values" with every default filled in, "entries" and "notes". See orlop.h."""
+    raw = text.encode()
+    return _read_json(
+        lambda buffer, capacity, needed: library.config_resolve(raw, world_size, buffer, capacity, needed)
+    )
+
+
+class NativeEngine:
+    """Owns an `orlop_engine *`."""
+
+    def __init__(self, config: str, device_kind: DeviceKind, device_index: int) -> None:
+        params = sized(EngineParams)
+        params.device_kind, params.device_index = device_kind, device_index
+        params.config_json = config.encode()
+        self._pid = os.getpid()
+        self._is_forked = False
+        self._handle = c_void_p()
+        check(library.engine_open(byref(params), byref(self._handle)))
+        _engines.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        return self._handle.value is not None
+
+    def check_usable(self) -> None:
+        """Raises OutOfOrderError after close, ForkedError in a forked child."""
+        self._open_handle()
+
+    def _open_handle(self) -> c_void_p:
+        if self._handle.value is not None:
+            return self._handle
+        if self._is_forked:
+            raise ForkedError(
+                f"engine: on process {os.getpid()}: it belongs to process {self._pid}, whose fork this is: "
+                "call it there, or initialize one here"
+            )
+        raise OutOfOrderError("engine: closed: it can train no more; orlop.initialize makes a new one")
+
+    def close(self) -> None:
+        """Removes the store and frees the engine's memory."""
+        handle, self._handle = self._handle, c_void_p()
+        if handle.value is not None:
+            check(library.engine_close(byref(handle)))
+
+    def cancel(self) -> None:
+        """Stops the step under way, and returns when it has stopped. The engine can then only be closed."""
+        handle = self._open_handle()
+        library.engine_cancel(handle)
+        while library.step_wait(handle, POLL_MS, None) == Status.TIMEOUT:
+            pass
+
+    def forget(self) -> None:
+        """Lets go of the handle: in a forked child the engine is the parent's."""
+        self._handle, self._is_forked = c_void_p(), True
+
+    # ---- Parameters ----
+
+    def register(self, name: str, dtype: DType, numel: int, group: int, module: int, flags: int) -> int:
+        desc = sized(ParamDesc)
+        desc.name, desc.dtype, desc.numel = name.encode(), dtype, numel
+        desc.group, desc.module, desc.flags = group, module, flags
+        number = c_uint32()
+        check(library.param_register(self._open_handle(), byref(desc), byref(number)))
+        return number.value
+
+    def commit(self) -> None:
+        handle = self._open_handle()
+        self._run_cancellable(lambda: check(library.engine_commit(handle)))
+
+    def address(self, number: int) -> int:
+        address = c_void_p()
+        check(library.param_address(self._open_handle(), number, byref(address)))
+        assert address.value is not None
+        return address.value
+
+    def read(self, number: int, plane: Plane, count: int, dtype: DType, destination: int) -> None:
+        check(library.param_read(self._open_handle(), number, plane, 0, count, dtype, destination))
+
+    def write(self, number: int, plane: Plane, count: int, dtype: DType, source: int) -> None:
+        check(library.param_write(self._open_handle(), number, plane, 0, count, dtype, source))
+
+    # ---- Optimizer groups ----
+
+    def group(self, number: int) -> GroupParams:
+        params: GroupParams = sized(GroupParams)
+        check(library.group_get(self._open_handle(), number, byref(params)))
+        return params
+
+    def set_group(self, number: int, params: GroupParams) -> None:
+        check(library.group_set(self._open_handle(), number, byref(params)))
+
+    # ---- Gradients and steps ----
+
+    def grad_ready(self, number: int, address: int, dtype: int, stream: int) -> int:
+        """Hands a gradient over; the ticket, 0 if its memory may be reused already."""
+        ticket = c_uint64()
+        check(library.grad_ready(self._open_handle(), number, address, dtype, stream, byref(ticket)))
+        return ticket.value
+
+    def is_done(self, ticket: int) -> bool:
+        status = library.ticket_wait(self._open_handle(), ticket, 0)
+        if status == Status.TIMEOUT:
+            return False
+        check(status)
+        return True
+
+    def backward_end(self) -> bool:
+        """Ends a micro-batch; whether an update is due."""
+        is_boundary = c_int32()
+        check(library.backward_end(self._open_handle(), byref(is_boundary)))
+        return bool(is_boundary.value)
+
+    def discard_gradients(self) -> None:
+        check(library.grad_discard(self._open_handle()))
+
+    def step_begin(self) -> None:
+        check(library.step_begin(self._open_handle(), None))
+
+    def step_wait(self) -> StepReport:
+        """Waits for the parameters to be final, awake to Ctrl-C."""
+        report: StepReport = sized(StepReport)
+        self._wait(lambda handle: library.step_wait(handle, POLL_MS, byref(report)))
+        return report
+
+    def drain(self) -> None:
+        self._wait(lambda handle: library.drain(handle, POLL_MS))
+
+    def _run_cancellable(self, call: Callable[[], None]) -> None:
+        """Runs a call that has no timeout beside this thread, so that Ctrl-C can cancel it."""
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:
+                failed.append(error)
+
+        worker = threading.Thread(target=run, name="orlop-call", daemon=True)
+        worker.start()
+        try:
+            while worker.is_alive():
+                worker.join(POLL_MS / 1000)
+        except KeyboardInterrupt:
+            library.engine_cancel(self._open_handle())
+            worker.join()
+            raise
+        if failed:
+            raise failed[0]
+
+    def _wait(self, call: Callable[[c_void_p], int]) -> None:
+        while (status := call(self._open_handle())) == Status.TIMEOUT:
+            raise_if_interrupted()
+        check(status)
+
+    # ---- Seeing ----
+
+    def stats(self) -> Stats:
+        stats: Stats = sized(Stats)
+        check(library.engine_stats(self._open_handle(), byref(stats)))
+        return stats
+
+    def describe(self) -> dict[str, Any]:
+        handle = self._open_handle()
+        return _read_json(lambda buffer, capacity, needed: library.engine_describe(handle, buffer, capacity, needed))
+
+    def digest(self) -> int:
+        handle, digest = self._open_handle(), c_uint64()
+        self._run_cancellable(lambda: check(library.engine_digest(handle, byref(digest))))
+        return digest.value
+
+    def write_trace(self, path: str) -> None:
+        check(library.trace_write(self._open_handle(), os.fsencode(path)))
+
+
+_engines: weakref.WeakSet[NativeEngine] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for engine in list(_engines):
+        engine.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,180 @@
+"""A model's parameters as the engine sees them: numbered, grouped, and made views of the engine's memory."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._enums import PARAM_FROZEN, DType, Plane
+from ._native import NativeEngine
+from .errors import InvalidArgumentError, UnsupportedError
+
+DTYPES: dict[torch.dtype, DType] = {
+    torch.float32: DType.F32,
+    torch.bfloat16: DType.BF16,
+    torch.float16: DType.F16,
+}
+TRAINED_DTYPES = (torch.float32, torch.bfloat16)  # float16 needs a scaled loss
+MAX_GROUPS = 1024
+
+
+@dataclass
+class Parameter:
+    """One registered parameter. A tensor that several modules share is one parameter, under its first name."""
+
+    name: str
+    tensor: nn.Parameter
+    dtype: DType
+    group: int
+    module: int
+    is_frozen: bool
+    number: int = -1  # the engine's id
+    address: int = 0  # of the engine's memory, while the tensor is a view of it
+    required_grad: bool = False  # when it was registered; frozen and true: in no optimizer group
+
+    @property
+    def numel(self) -> int:
+        return self.tensor.numel()
+
+    def register(self, native: NativeEngine) -> None:
+        flags = PARAM_FROZEN if self.is_frozen else 0
+        self.number = native.register(self.name, self.dtype, self.numel, self.group, self.module, flags)
+
+    def move_in(self, native: NativeEngine) -> None:
+        """Gives the engine the values and lets the tensor be a view of the engine's memory, without a copy."""
+        self.write(native, Plane.PARAM, self.tensor)
+        self.address = native.address(self.number)
+        self.tensor.data = view_of(self.address, self.tensor)
+
+    def write(self, native: NativeEngine, plane: Plane, values: Tensor) -> None:
+        """Sets a plane to the values of a tensor of the parameter's shape."""
+        source = values.detach().to("cpu", values.dtype if values.dtype in DTYPES else torch.float32).contiguous()
+        if source.data_ptr() == self.tensor.data_ptr():  # the engine's own memory
+            source = source.clone()
+        native.write(self.number, plane, self.numel, DTYPES[source.dtype], source.data_ptr())
+
+    def move_out(self) -> None:
+        """Gives the tensor memory of torch's own with the same values, and every alias of it, too."""
+        address, self.address = self.address, 0
+        if self.tensor.data_ptr() != address:
+            return  # somebody replaced it
+        ours = self.tensor.data.untyped_storage()
+        theirs = self.tensor.detach().clone(memory_format=torch.contiguous_format)
+        if hasattr(ours, "_swap_data_ptr_") and theirs.untyped_storage().nbytes() == ours.nbytes():
+            ours._swap_data_ptr_(theirs.untyped_storage())  # slices and detached tensors follow
+        else:
+            self.tensor.data = theirs
+
+
+class _CudaMemory:
+    """Device memory in the form that torch.as_tensor takes without a copy."""
+
+    def __init__(self, address: int, numel: int, itemsize: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (numel,),
+            "typestr": f"<i{itemsize}",
+            "data": (address, False),
+            "version": 3,
+        }
+
+
+def view_of(address: int, like: Tensor) -> Tensor:
+    """A contiguous tensor of `like`'s shape, dtype and device over the memory at `address`."""
+    if like.device.type == "cuda":
+        memory = _CudaMemory(address, like.numel(), like.element_size())
+        return torch.as_tensor(memory, device=like.device).view(like.dtype).view(like.shape)
+    size = like.numel() * like.element_size()
+    return torch.frombuffer((ctypes.c_char * size).from_address(address), dtype=like.dtype).view(like.shape)
+
+
+def check_group_members(groups: list[dict[str, Any]], model: nn.Module) -> None:
+    """Raises InvalidArgumentError for groups that no training could use."""
+    if len(groups) > MAX_GROUPS:
+        raise InvalidArgumentError(f"model_parameters: {len(groups)} groups: at most {MAX_GROUPS} are possible")
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    group_of: dict[Tensor, int] = {}
+    for index, group in enumerate(groups):
+        for tensor in group["params"]:
+            if tensor not in names:
+                raise InvalidArgumentError(
+                    f"model_parameters: on a tensor of shape {tuple(tensor.shape)} in group {index}: "
+                    "it is no parameter of the model; put it into a module of the model"
+                )
+            if tensor in group_of:
+                raise InvalidArgumentError(
+                    f"model_parameters: on {names[tensor]}: given twice (groups {group_of[tensor]} and {index}); "
+                    "keep one"
+                )
+            group_of[tensor] = index
+
+
+def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parameter]:
+    """The model's parameters in the order in which their modules were made.
+
+    Trainable are those that require a gradient and are in a group; all others count as frozen. Those that the engine
+    has no use for (no elements, or frozen and of another type) stay with torch.
+    """
+    group_of = {tensor: index for index, group in enumerate(groups) for tensor in group["params"]}
+    module_of = _module_numbers(model)
+    found = []
+    for name, tensor in model.named_parameters():
+        is_frozen = not tensor.requires_grad or tensor not in group_of
+        if tensor.numel() == 0 or (is_frozen and tensor.dtype not in TRAINED_DTYPES):
+            continue
+        dtype = _dtype_of(name, tensor)
+        group, module = group_of.get(tensor, 0), module_of[tensor]
+        found.append(Parameter(name, tensor, dtype, group, module, is_frozen, required_grad=tensor.requires_grad))
+    if all(parameter.is_frozen for parameter in found):
+        raise InvalidArgumentError(
+            "initialize: no parameter to train: none of the model's requires a gradient and is in model_parameters"
+        )
+    return found
+
+
+def _dtype_of(name: str, tensor: Tensor) -> DType:
+    if tensor.dtype not in TRAINED_DTYPES:
+        raise UnsupportedError(
+            f"initialize: on {name} ({str(tensor.dtype).removeprefix('torch.')}): parameters can be float32 or "
+            "bfloat16; convert the model first"
+        )
+    return DTYPES[tensor.dtype]
+
+
+def _module_numbers(model: nn.Module) -> dict[Tensor, int]:
+    """For each parameter a number of what is needed together: a block of a ModuleList, else the module that has it."""
+    numbers: dict[str, int] = {}
+    modules = dict(model.named_modules())
+    return {
+        tensor: numbers.setdefault(_unit_path(name, modules), len(numbers)) for name, tensor in model.named_parameters()
+    }
+
+
+def _unit_path(name: str, modules: dict[str, nn.Module]) -> str:
+    parts = name.split(".")[:-1]
+    for depth in range(len(parts)):
+        if isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList):
+            return ".".join(parts[: depth + 1])
+    return ".".join(parts)
+
+
+def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Converts the floating-point parameters; buffers keep their type."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
+def device_of(parameters: Iterable[Parameter]) -> torch.device:
+    """The one device all parameters are on. Raises UnsupportedError when there are several, or one of another kind."""
+    devices = {parameter.tensor.device for parameter in parameters}
+    if len(devices) != 1:
+        raise UnsupportedError(f"initialize: parameters on {sorted(map(str, devices))}: put the model on one device")
+    device = devices.pop()
+    if device.type not in ("cpu", "cuda"):
+        raise UnsupportedError(f"initialize: parameters on {device}: they can be on the cpu or a cuda device")
+    return device

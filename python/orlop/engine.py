@@ -1,0 +1,351 @@
+"""The engine around a model: what `initialize` returns, used as DeepSpeed's is.
+
+loss = engine(inputs)      forward of the wrapped module
+engine.backward(loss)      a micro-batch; the engine takes the gradients
+engine.step()              an update, at every gradient_accumulation_steps-th micro-batch
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ._enums import DType, Plane
+from ._hooks import GradientFlow
+from ._native import NativeEngine
+from ._parameters import Parameter
+from .config import Config
+from .errors import InvalidArgumentError, OutOfOrderError, UnsupportedError
+from .optimizer import Optimizer
+from .report import Stats, StepReport
+
+_PLANES = {
+    "param": Plane.PARAM,
+    "master": Plane.MASTER,
+    "exp_avg": Plane.EXP_AVG,
+    "exp_avg_sq": Plane.EXP_AVG_SQ,
+    "grad": Plane.GRAD,
+}
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine(nn.Module):
+    """A model whose optimizer states, and in time whose parameters, live where there is room.
+
+    Attributes it does not have are the wrapped `module`'s. Use it as a context manager, or call `close()`: then the
+    store on disk is removed and the model's parameters are ordinary tensors with their final values.
+    """
+
+    module: nn.Module
+
+    def __init__(
+        self,
+        module: nn.Module,
+        config: Config,
+        native: NativeEngine,
+        parameters: list[Parameter],
+        optimizer: Optimizer,
+        flow: GradientFlow,
+        lr_scheduler: Any = None,
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.training_dataloader: Any = None
+        self.global_steps = 0
+        """Updates due so far, those skipped included."""
+        self.skipped_steps = 0
+        self.micro_steps = 0
+        """Micro-batches whose `step()` has been called."""
+        self.last_report: StepReport | None = None
+        self._config = config
+        self._native = native
+        self._flow = flow
+        self._registered = parameters
+        self._by_name = {parameter.name: parameter for parameter in parameters}
+        self._step_applied = False
+        self.train(module.training)
+        _engines.add(self)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            module = self.__dict__.get("_modules", {}).get("module")
+            if module is None or not hasattr(module, name):
+                raise
+            return getattr(module, name)
+
+    # ---- Training ----
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The wrapped module's forward."""
+        return self.module(*args, **kwargs)
+
+    def backward(self, loss: Tensor, retain_graph: bool = False, scale_wrt_gas: bool = True) -> Tensor:
+        """Computes the gradients of one micro-batch's loss and gives them to the engine.
+
+        The loss is divided by `gradient_accumulation_steps()` unless `scale_wrt_gas` is false, so that an update uses
+        the mean over its micro-batches; the divided loss is returned. When the pass raises, what has accumulated since
+        the last update is forgotten: begin that update's micro-batches again.
+        """
+        if not isinstance(loss, Tensor):
+            raise InvalidArgumentError(f"backward: on a {type(loss).__name__}: the loss must be a tensor")
+        self._check_usable()
+        if scale_wrt_gas and self.gradient_accumulation_steps() > 1:
+            loss = loss / self.gradient_accumulation_steps()
+        with self._backward_pass():
+            loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
+        return loss
+
+    @contextlib.contextmanager
+    def _backward_pass(self) -> Iterator[None]:
+        flow = self._flow
+        flow.in_backward = True
+        try:
+            yield
+            flow.end_backward()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the error under way says more
+                flow.discard()
+            raise
+        finally:
+            flow.in_backward = False
+
+    def step(self, lr_kwargs: dict[str, Any] | None = None) -> None:
+        """Ends a micro-batch; after the last of an update's, updates the parameters and steps the lr scheduler.
+
+        Ctrl-C is answered within a fraction of a second: the step is cancelled, the engine closed, its store removed.
+        """
+        self._check_usable()
+        flow = self._flow
+        if flow.taken:  # loss.backward() was called instead of engine.backward(loss): the same with one micro-batch
+            flow.end_backward()
+        if not flow.backwards:
+            raise OutOfOrderError("step: no micro-batch since the last one: call engine.backward(loss) first")
+        self.micro_steps = self._micro_steps_done()
+        self._step_applied = False
+        if flow.is_update_due:
+            self._update(lr_kwargs or {})
+
+    def _update(self, lr_kwargs: dict[str, Any]) -> None:
+        self._check_parameters()
+        self.optimizer.send_groups()
+        try:
+            self._native.step_begin()
+            report = StepReport.of(self._native.step_wait())
+        except KeyboardInterrupt:
+            self._native.cancel()
+            self.close()
+            raise
+        self._flow.start_over()
+        self.last_report = report
+        self.global_steps += 1
+        if report.skipped:
+            self.skipped_steps += 1
+            return
+        self._step_applied = True
+        self.optimizer.note_update()
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step(**lr_kwargs)
+
+    def _check_parameters(self) -> None:
+        for parameter in self._registered:
+            if parameter.tensor.data_ptr() != parameter.address:
+                raise OutOfOrderError(
+                    f"step: on {parameter.name}: its memory was replaced since initialize (by model.to(), .half() or "
+                    "p.data = ...), so the engine's values are not the model's: convert or move the model before"
+                )
+            if parameter.tensor.requires_grad and not parameter.required_grad:
+                raise UnsupportedError(
+                    f"step: on {parameter.name}: it was frozen when the engine was initialized and has no optimizer "
+                    "state; initialize again to train it"
+                )
+
+    def _check_usable(self) -> None:
+        self._native.check_usable()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of the micro-batches since the last update. After `step()` there are none."""
+        self.optimizer.zero_grad(set_to_none)
+        super().zero_grad(set_to_none)
+
+    # ---- Where training is ----
+
+    def _micro_steps_done(self) -> int:
+        """Micro-batches whose backward pass has ended."""
+        flow = self._flow
+        return self.global_steps * self.gradient_accumulation_steps() + flow.backwards
+
+    def is_gradient_accumulation_boundary(self) -> bool:
+        """Whether the current micro-batch, from its forward to its `step()`, is the last before an update."""
+        flow = self._flow
+        if self._micro_steps_done() > self.micro_steps:  # between a backward and its step
+            return flow.is_update_due
+        return flow.backwards == self.gradient_accumulation_steps() - 1
+
+    def was_step_applied(self) -> bool:
+        """Whether the latest `step()` changed the parameters."""
+        return self._step_applied
+
+    def gradient_accumulation_steps(self) -> int:
+        """Micro-batches per update."""
+        return int(self._config.get("gradient_accumulation_steps", 1))
+
+    def train_micro_batch_size_per_gpu(self) -> int | None:
+        """Samples per micro-batch; None when the configuration does not say."""
+        return cast("int | None", self._config.get("train_micro_batch_size_per_gpu"))
+
+    def train_batch_size(self) -> int | None:
+        """Samples per update, over all ranks; None when the configuration does not say."""
+        return cast("int | None", self._config.get("train_batch_size"))
+
+    def zero_optimization_stage(self) -> int:
+        """zero_optimization.stage of the configuration."""
+        return int(self._config.get("zero_optimization.stage", 0))
+
+    def gradient_clipping(self) -> float:
+        """The largest global gradient norm an update uses; 0: any."""
+        return float(self._config.get("gradient_clipping", 0.0))
+
+    def get_lr(self) -> list[float]:
+        """Each group's learning rate."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def get_global_grad_norm(self) -> float | None:
+        """L2 norm over all gradients of the latest update, before clipping; None before the first."""
+        return None if self.last_report is None else self.last_report.grad_norm
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._registered[0].tensor.device
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration with every default filled in."""
+        return self._config.values
+
+    # ---- Parameters and states ----
+
+    def module_state_dict(self) -> dict[str, Tensor]:
+        """The module's state: full tensors on the CPU, their own copies. Shared parameters share memory here, too."""
+        copies: dict[int, Tensor] = {}
+        state = self.module.state_dict(keep_vars=True)
+        for tensor in state.values():
+            if id(tensor) not in copies:
+                copies[id(tensor)] = tensor.detach().cpu().clone()
+        return {name: copies[id(tensor)] for name, tensor in state.items()}
+
+    def load_module_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
+        """Sets parameters and buffers. Masters become the parameters' values; moments stay. Returns torch's report."""
+        self._check_usable()
+        report = self.module.load_state_dict(state_dict, strict=strict)
+        for parameter in self._registered:
+            parameter.write(self._native, Plane.PARAM, parameter.tensor)
+        return report
+
+    def read_plane(self, parameter: str | nn.Parameter, plane: str) -> Tensor:
+        """One array of a parameter's state, wherever it lives, as an fp32 CPU tensor of the parameter's shape.
+
+        `plane` is "param", "master" (the fp32 value), "exp_avg", "exp_avg_sq", or "grad" (accumulated since the last
+        update). Raises InvalidArgumentError for an unknown name and for planes that a frozen parameter does not have.
+        """
+        found = self._find(parameter)
+        values = torch.empty(found.tensor.shape, dtype=torch.float32)
+        self._native.read(found.number, _plane(plane), found.numel, DType.F32, values.data_ptr())
+        return values
+
+    def write_plane(self, parameter: str | nn.Parameter, plane: str, values: Tensor) -> None:
+        """Sets one array of a parameter's state; `plane` as for `read_plane`. Setting "master" sets the parameter."""
+        found = self._find(parameter)
+        if values.shape != found.tensor.shape:
+            raise InvalidArgumentError(
+                f"write_plane: on {found.name} {plane}: values of shape {tuple(values.shape)}, but the parameter's is "
+                f"{tuple(found.tensor.shape)}"
+            )
+        found.write(self._native, _plane(plane), values)
+
+    def _find(self, parameter: str | nn.Parameter) -> Parameter:
+        for found in self._registered:
+            if found.tensor is parameter or found.name == parameter:
+                return found
+        name = parameter if isinstance(parameter, str) else f"a tensor of shape {tuple(parameter.shape)}"
+        raise InvalidArgumentError(f"parameter: on {name}: the engine has none like it")
+
+    def digest(self) -> int:
+        """A hash over all parameters and states, the same wherever they live. Reads the whole store."""
+        return self._native.digest()
+
+    # ---- Seeing ----
+
+    def stats(self) -> dict[str, Any]:
+        """Bytes and seconds since the start; the fields of `orlop.Stats`."""
+        return asdict(Stats.of(self._native.stats()))
+
+    def describe(self) -> dict[str, Any]:
+        """What was decided and why: configuration, units, tiers, the queue and its calibration, the store's path."""
+        return self._native.describe()
+
+    def write_trace(self, path: str | os.PathLike[str]) -> None:
+        """Writes what happened as Chrome/Perfetto trace JSON, if "orlop.trace" is on."""
+        self._native.write_trace(os.fspath(path))
+
+    # ---- The end ----
+
+    @property
+    def is_open(self) -> bool:
+        return self._native.is_open
+
+    def close(self) -> None:
+        """Ends training: parameters become ordinary tensors with their final values, the store is removed.
+
+        Waits for what the drive still has to do. Closing twice does nothing.
+        """
+        native = self._native
+        if not native.is_open:
+            return
+        self._flow.detach()
+        for parameter in self._registered:
+            parameter.move_out()
+        native.close()
+
+    def destroy(self) -> None:
+        """The same as `close()`, by DeepSpeed's name."""
+        self.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if "_native" in self.__dict__:
+            with contextlib.suppress(Exception):
+                self.close()
+
+    def extra_repr(self) -> str:
+        return f"zero stage {self.zero_optimization_stage()}, {len(self._registered)} parameters"
+
+
+def _plane(name: str) -> Plane:
+    try:
+        return _PLANES[name]
+    except KeyError:
+        raise InvalidArgumentError(f"plane: on {name!r}: must be one of {', '.join(_PLANES)}") from None
+
+
+def close_all() -> None:
+    """Closes every engine of this process that is open."""
+    for engine in list(_engines):
+        engine.close()

@@ -1,0 +1,187 @@
+"""The optimizer that `initialize` returns: parameter groups as torch has them, states as the engine has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, cast
+
+import torch
+from torch import nn
+
+from ._abi import GroupParams, sized
+from ._hooks import GradientFlow
+from ._native import NativeEngine
+from .errors import ConfigError, InvalidArgumentError, OutOfOrderError, UnsupportedError
+
+Groups = list[dict[str, Any]]
+
+# Options of torch's Adam that change the arithmetic in a way the engine does not know.
+_REFUSED_OPTIONS = ("amsgrad", "maximize", "differentiable")
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Adam or AdamW, run by the engine where the states are.
+
+    `param_groups` are torch's: what a learning-rate scheduler writes into them (lr, betas, eps, weight_decay) is used
+    by the next update. Updates happen in `engine.step()`. The moments are not in `state`; `engine.read_plane` reads
+    them.
+    """
+
+    def __init__(self, native: NativeEngine, flow: GradientFlow, groups: Groups, client: torch.optim.Optimizer | None):
+        self._native = native
+        self._flow = flow
+        self._client = client
+        self._is_complete = False
+        self._base = native.group(0)  # what the configuration says
+        self._sent: dict[int, tuple[float, ...]] = {}
+        super().__init__([dict(group) for group in groups], self._defaults())
+        if client is not None:
+            self.defaults.update(client.defaults)
+            self.param_groups = client.param_groups  # the same dicts: a scheduler made for the client drives us
+        self._is_complete = True
+        self.send_groups()
+
+    def _defaults(self) -> dict[str, Any]:
+        base = self._base
+        return {
+            "lr": base.lr,
+            "betas": (base.beta1, base.beta2),
+            "eps": base.eps,
+            "weight_decay": base.weight_decay,
+            "bias_correction": bool(base.bias_correction),
+        }
+
+    def send_groups(self) -> None:
+        """Tells the engine the values of the groups that have changed."""
+        for index, group in enumerate(self.param_groups):
+            values = self._values(index, group)
+            if values != self._sent.get(index):
+                self._native.set_group(index, _group_params(values))
+                self._sent[index] = values
+
+    def _values(self, index: int, group: dict[str, Any]) -> tuple[float, ...]:
+        for option in _REFUSED_OPTIONS:
+            if group.get(option):
+                raise UnsupportedError(f"optimizer: on {option} of group {index}: not supported; leave it False")
+        beta1, beta2 = group["betas"]
+        return (
+            float(self._is_decoupled(group)),
+            float(group["lr"]),
+            float(beta1),
+            float(beta2),
+            float(group["eps"]),
+            float(group["weight_decay"]),
+            float(group.get("bias_correction", True)),
+        )
+
+    def _is_decoupled(self, group: dict[str, Any]) -> bool:
+        if self._client is None:
+            return bool(group.get("decoupled_weight_decay", self._base.decoupled_weight_decay))
+        return isinstance(self._client, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))
+
+    def note_update(self) -> None:
+        """Lets torch's schedulers know that an update has been applied."""
+        for optimizer in (self, self._client):
+            if optimizer is not None:
+                optimizer._opt_called = True
+
+    def owns_scheduler(self, scheduler: Any) -> bool:
+        """Whether what a scheduler writes reaches this optimizer."""
+        driven = getattr(scheduler, "optimizer", self)
+        return driven is self or driven is self._client
+
+    # ---- torch.optim.Optimizer ----
+
+    def step(self, closure: Callable[[], Any] | None = None) -> NoReturn:  # type: ignore[override]
+        """Raises OutOfOrderError: updates happen in `engine.step()`."""
+        raise OutOfOrderError("optimizer.step: the engine holds the gradients and states: call engine.step() instead")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of the micro-batches since the last update. After `engine.step()` there are none."""
+        self._flow.discard()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Raises UnsupportedError after `initialize`: the states have been laid out."""
+        if getattr(self, "_is_complete", False):
+            raise UnsupportedError(
+                "optimizer.add_param_group: the states are laid out already; give every group to initialize"
+            )
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the groups' values (lr and so on). Raises UnsupportedError if there are moments to load."""
+        saved = state_dict["param_groups"]
+        if state_dict.get("state"):
+            raise UnsupportedError(
+                "optimizer.load_state_dict: on 'state': moments are not loaded from torch's format in this version; "
+                "use engine.write_plane"
+            )
+        if [len(group["params"]) for group in saved] != [len(group["params"]) for group in self.param_groups]:
+            raise InvalidArgumentError("optimizer.load_state_dict: on 'param_groups': not the groups of this optimizer")
+        for group, values in zip(self.param_groups, saved, strict=True):
+            group.update({key: value for key, value in values.items() if key != "params"})
+
+
+def _group_params(values: tuple[float, ...]) -> GroupParams:
+    params = sized(GroupParams)
+    params.decoupled_weight_decay = int(values[0])
+    params.lr, params.beta1, params.beta2, params.eps, params.weight_decay = values[1:6]
+    params.bias_correction = int(values[6])
+    return cast(GroupParams, params)
+
+
+def client_of(optimizer: Any, parameters: Groups) -> torch.optim.Optimizer:
+    """The torch optimizer that the caller gave, or that their function makes.
+
+    Raises UnsupportedError for one that is not Adam or AdamW, and OutOfOrderError for one that has been used.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        if not callable(optimizer):
+            raise ConfigError(
+                f"initialize: optimizer is a {type(optimizer).__name__}: must be a torch optimizer, or a function that "
+                "makes one from parameter groups"
+            )
+        optimizer = optimizer(parameters)
+    name = type(optimizer).__name__
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+        raise UnsupportedError(
+            f"initialize: on optimizer {name}: the engine runs Adam and AdamW; give torch.optim.AdamW, or none and an "
+            '"optimizer" block in the configuration'
+        )
+    if optimizer.state:
+        raise OutOfOrderError(
+            f"initialize: on optimizer {name}: it has taken steps already and its states would be lost; give a new one"
+        )
+    return cast(torch.optim.Optimizer, optimizer)
+
+
+def groups_of(model_parameters: Iterable[Any] | None, model: nn.Module) -> Groups:
+    """Parameters or groups of them as a list of groups; by default all that require a gradient."""
+    if model_parameters is None:
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    if isinstance(model_parameters, (torch.Tensor, dict)):
+        model_parameters = [model_parameters]
+    given = [_unnamed(item) for item in model_parameters]
+    if all(isinstance(item, dict) for item in given):
+        return [{**group, "params": _tensors(group["params"])} for group in given]
+    if any(isinstance(item, dict) for item in given):
+        raise InvalidArgumentError("model_parameters: a mixture of parameters and groups: give one kind")
+    return [{"params": _tensors(given)}]
+
+
+def _unnamed(item: Any) -> Any:
+    """The parameter of a (name, parameter) pair of named_parameters()."""
+    return item[1] if isinstance(item, tuple) and len(item) == 2 else item
+
+
+def _tensors(params: Any) -> list[torch.Tensor]:
+    tensors = [params] if isinstance(params, torch.Tensor) else [_unnamed(item) for item in params]
+    for tensor in tensors:
+        if not isinstance(tensor, torch.Tensor):
+            raise InvalidArgumentError(
+                f"model_parameters: on a {type(tensor).__name__}: must be parameters of the model"
+            )
+    return [tensor for tensor in tensors if tensor.requires_grad]

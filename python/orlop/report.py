@@ -1,0 +1,67 @@
+"""What the engine says of a step and of itself."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+T = TypeVar("T", bound="_Record")
+
+
+@dataclass(frozen=True)
+class _Record:
+    @classmethod
+    def of(cls: type[T], struct: ctypes.Structure) -> T:
+        return cls(**{field.name: getattr(struct, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class StepReport(_Record):
+    """One step. Times in seconds, sizes in bytes."""
+
+    skipped: int
+    """1: a gradient was not finite; parameters and states are untouched, bit for bit."""
+    step: int
+    """Updates applied so far."""
+    skipped_steps: int
+    grad_norm: float
+    """L2 norm over all gradients before clipping; not finite when skipped."""
+    clip_factor: float
+    """What gradients were multiplied with."""
+    seconds: float
+    """From the start of the update until the parameters were final."""
+    exposed_io_seconds: float
+    """Of these, spent waiting for the store."""
+    hidden_io_seconds: float
+    """The drives were busy for this step while something else ran."""
+    adam_seconds: float
+    nvme_read_bytes: int
+    """Since the previous report."""
+    nvme_write_bytes: int
+
+
+@dataclass(frozen=True)
+class Stats(_Record):
+    """The engine since it was opened. Times in seconds, sizes in bytes."""
+
+    params: int
+    """Trainable elements."""
+    steps: int
+    skipped_steps: int
+    host_budget_bytes: int
+    """0: no limit was set."""
+    host_bytes: int
+    """Allocated on the host, everything included."""
+    model_bytes: int
+    """Of these: parameters and gradients, which must be there."""
+    staging_bytes: int
+    """Of these: the buffers that states pass through."""
+    nvme_bytes: int
+    """Size of the store."""
+    nvme_read_bytes: int
+    nvme_write_bytes: int
+    exposed_io_seconds: float
+    hidden_io_seconds: float
+    adam_seconds: float
+    step_seconds: float
