@@ -240,12 +240,7 @@ class Resolver {
   static constexpr std::string_view kSlabs = "zero_optimization.offload_optimizer.buffer_count";
 
   void derive_offload() {
-    if (is_true(kOldDevice)) {
-      if (is_given(kDevice) && value(kDevice) != "cpu") {
-        return refuse(kOldDevice, "contradicts {} ({}); leave it out", shown(kDevice), shown(value(kDevice)));
-      }
-      if (!is_given(kDevice)) set_derived(kDevice, "cpu", fmt::format("{} is true", shown(kOldDevice)));
-    }
+    if (is_true(kOldDevice)) derive_device();
     if (is_given(kSlabs) && get<std::int64_t>(kSlabs) < kLeastSlabs) {
       notes_.push_back(
           fmt::format("config: on {} ({}): raised to {}: one slab is read, one updated, one written",
@@ -254,6 +249,15 @@ class Resolver {
                   fmt::format("{} in the file, raised: one slab is read, one updated, one written",
                               get<std::int64_t>(kSlabs)));
     }
+  }
+
+  void derive_device() {
+    if (is_given(kDevice) && value(kDevice) != "cpu") {
+      return refuse(kOldDevice, "contradicts {} ({}); leave it out", shown(kDevice), shown(value(kDevice)));
+    }
+    notes_.push_back(
+        fmt::format("config: on {}: old spelling of {} \"cpu\"", shown(kOldDevice), shown(kDevice)));
+    if (!is_given(kDevice)) set_derived(kDevice, "cpu", fmt::format("{} is true", shown(kOldDevice)));
   }
 
   void check_offload() {

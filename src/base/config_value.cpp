@@ -193,8 +193,9 @@ Result<json> canonical_value(const ConfigKey& key, std::string_view written, con
   if (value.is_null()) return json(nullptr);
   auto canonical_form = canonical(key, value);
   if (canonical_form) return *std::move(canonical_form);
-  return fail(ORLOP_INVALID_CONFIG, "config: on {} ({}): must be {} ({}){}", shown(written), shown(value),
-              describe_type(key), key.meaning, example(key));
+  const std::string meaning = key.type == KeyType::block ? "" : fmt::format(" ({})", key.meaning);
+  return fail(ORLOP_INVALID_CONFIG, "config: on {} ({}): must be {}{}{}", shown(written), shown(value),
+              describe_type(key), meaning, example(key));
 }
 
 json default_value(const ConfigKey& key) {
