@@ -46,16 +46,17 @@ std::optional<int> os_node(const Topology& topology, int node) {
   return topology.nodes()[static_cast<std::size_t>(node)].os_index;
 }
 
-Result<> check_room(std::uint64_t bytes, std::uint64_t mapped) {
+Result<> check_room(const Topology& topology, std::uint64_t bytes, std::uint64_t mapped) {
   TRY_ASSIGN(const HostMemory host, host_memory());
-  if (mapped <= host.available_bytes) return {};
+  const std::uint64_t needed = bytes_in_all(mapped, topology.processor_count());
+  if (needed <= host.available_bytes) return {};
+  const std::uint64_t missing = needed - host.available_bytes;
   return fail(
       ORLOP_NO_MEMORY,
-      "host memory: arena of {} ({} B): {} ({} B) of {} are available, limited by {}: {} ({} B) are missing; "
-      "lower the host budget or free memory",
-      format_bytes(bytes), bytes, format_bytes(host.available_bytes), host.available_bytes,
-      format_bytes(host.total_bytes), host.limited_by, format_bytes(mapped - host.available_bytes),
-      mapped - host.available_bytes);
+      "host memory: arena of {} ({} B): takes {} B with its page tables, {} ({} B) of {} are available, "
+      "limited by {}: {} ({} B) are missing; lower the host budget or free memory",
+      format_bytes(bytes), bytes, needed, format_bytes(host.available_bytes), host.available_bytes,
+      format_bytes(host.total_bytes), host.limited_by, format_bytes(missing), missing);
 }
 
 tl::unexpected<Error> fail_map(std::uint64_t bytes, int error_number) {
@@ -173,7 +174,7 @@ Result<Arena> Arena::create(const Topology& topology, std::uint64_t bytes, const
     arena.page_kind_ = PageKind::explicit_huge;
     return arena;
   }
-  TRY(check_room(bytes, arena.mapped_));
+  TRY(check_room(topology, bytes, arena.mapped_));
   TRY_ASSIGN(Mapping mapping, map_aligned(arena.mapped_));
   keep_from_children(mapping.memory());
   arena.page_kind_ = ask_for_huge_pages(mapping.memory());

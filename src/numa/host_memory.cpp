@@ -2,10 +2,18 @@
 
 #include <algorithm>
 
+#include "base/bytes.hpp"
 #include "numa/cgroup.hpp"
 #include "numa/text_file.hpp"
 
 namespace orlop::numa {
+
+std::uint64_t bytes_in_all(std::uint64_t bytes, int processor_count) {
+  const std::uint64_t page_tables = bytes / 512;
+  const std::uint64_t charged_ahead = static_cast<std::uint64_t>(processor_count) * 256_KiB;
+  const std::uint64_t overhead = page_tables + charged_ahead + 4_MiB;
+  return bytes + std::min(overhead, UINT64_MAX - bytes);
+}
 
 Result<HostMemory> host_memory(const std::string& root) {
   const std::string path = root + "/proc/meminfo";

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/bytes.hpp"
 #include "fixture_root.hpp"
 
 namespace orlop::numa {
@@ -45,6 +46,11 @@ TEST_F(HostMemoryOf, AMachineThatDoesNotSayIsAnError) {
   EXPECT_EQ(host_memory(root()).error().status, ORLOP_NOT_FOUND);
   write("/proc/meminfo", "MemTotal: 16 kB\n");
   EXPECT_EQ(host_memory(root()).error().status, ORLOP_UNSUPPORTED);
+}
+
+TEST(HostMemory, TakenTakesItsPageTablesToo) {
+  EXPECT_EQ(bytes_in_all(1_GiB, 2), 1_GiB + 2_MiB + 512_KiB + 4_MiB);
+  EXPECT_EQ(bytes_in_all(UINT64_MAX - 1, 2), UINT64_MAX);
 }
 
 TEST(HostMemory, OfThisMachineIsPlausible) {
