@@ -167,8 +167,8 @@ void Mover::carry_out() {
   std::vector<aio::MoveDone> done;
   while (await_work()) {
     const auto ran = transfers_->run(done);
-    settle(done);
     if (!ran) return give_up(ran.error());
+    settle(done);
   }
 }
 
@@ -192,8 +192,8 @@ void Mover::settle(std::vector<aio::MoveDone>& done) {
   note_flight();
 }
 
-// The queue has failed. What is still open is reported only when its memory is free of it: Transfers' destructor
-// waits.
+// The queue has failed, and with it every move. They are reported only when memory is free of them: Transfers'
+// destructor waits.
 void Mover::give_up(const Error& error) {
   log_error("I/O thread: {}", error.message);
   {
