@@ -17,8 +17,8 @@
 namespace orlop::bench {
 namespace {
 
-constexpr std::uint64_t kBufferBytes = 64_MiB;
-constexpr std::uint64_t kMoveBytes = 16_MiB;  // as blocks of the engine are
+constexpr std::uint64_t kCalibrationBytes = 64_MiB;
+constexpr std::uint64_t kFileUnit = 16_MiB;
 
 struct Case {
   const char* name;
@@ -60,68 +60,96 @@ class BenchFile {
   std::unique_ptr<aio::File> file_;
 };
 
-// Ours: moves of 16 MiB through the file, a few waiting at any time, as the engine's pipeline keeps them.
+struct Settings {
+  std::uint64_t read_bytes;
+  std::uint64_t write_bytes;
+  unsigned depth;
+  aio::Mixing mixing;
+  std::uint64_t memory_bytes;
+
+  [[nodiscard]] std::uint64_t slot_bytes() const { return std::max(read_bytes, write_bytes); }
+};
+
+Settings settings_of(const aio::Calibration& calibration, std::uint64_t memory_bytes) {
+  Settings settings{calibration.read_request_bytes, calibration.write_request_bytes, calibration.depth,
+                    calibration.mixing, 0};
+  const auto slots = std::max(memory_bytes / settings.slot_bytes(), std::uint64_t{settings.depth});
+  settings.memory_bytes = slots * settings.slot_bytes();
+  return settings;
+}
+
+// Ours: a move per slot of memory, and as soon as one is done the next with that slot.
 class OurIo {
  public:
-  OurIo(const aio::File& file, std::uint64_t file_bytes, std::span<std::byte> buffer,
-        std::unique_ptr<aio::Queue> queue, const aio::Calibration& settings)
-      : file_(file),
-        move_bytes_(std::min(kMoveBytes, file_bytes)),
-        moves_in_file_(file_bytes / move_bytes_),
-        buffer_(buffer),
-        in_flight_bytes_(settings.depth *
-                         std::max(settings.read_request_bytes, settings.write_request_bytes)),
-        transfers_(std::move(queue),
-                   {settings.read_request_bytes, settings.write_request_bytes, settings.mixing}) {
-    transfers_.queue().register_memory({&buffer_, 1});
-    const int fd = file.fd();
-    transfers_.queue().register_files({&fd, 1});
-    next_write_ = moves_in_file_ / 2;
+  static Result<OurIo> open(const aio::File& file, std::uint64_t file_bytes, aio::QueueKind kind,
+                            const Settings& settings) {
+    TRY_ASSIGN(auto memory, HugeMemory::create(settings.memory_bytes));
+    TRY_ASSIGN(auto queue, aio::make_queue(kind, {.depth = settings.depth}));
+    return OurIo(file, file_bytes, std::move(memory), std::move(queue), settings);
   }
 
   Result<IoRate> run(double read_fraction, std::uint64_t bytes) {
-    const auto moves = std::max<std::uint64_t>(1, bytes / move_bytes_);
-    const auto most_waiting = std::max<std::uint64_t>(4, 2 * in_flight_bytes_ / move_bytes_);
+    read_ = written_ = 0;
+    moved_ = 0;
     const double cpu_before = process_cpu_seconds();
     const auto begin_ns = now_ns();
-    double reads_due = 0;
-    for (std::uint64_t started = 0, finished = 0; finished < moves;) {
-      for (; started < moves && started - finished < most_waiting; ++started) {
-        reads_due += read_fraction;
-        const bool is_read = reads_due >= 1 - 1e-9;
-        if (is_read) reads_due -= 1;
-        transfers_.start(next_move(is_read));
-      }
+    for (std::uint64_t slot = 0; slot < slots_ && is_wanting(bytes); ++slot) start(slot, read_fraction);
+    while (!transfers_.idle()) {
       TRY(transfers_.run(done_));
-      finished += done_.size();
-      for (auto& move : done_) TRY(std::move(move.result));
+      for (auto& move : done_) {
+        TRY(std::move(move.result));
+        if (is_wanting(bytes)) start(move.id, read_fraction);
+      }
       done_.clear();
     }
-    return IoRate{moves * move_bytes_, seconds_of_ns(now_ns() - begin_ns),
-                  process_cpu_seconds() - cpu_before};
+    return IoRate{moved_, seconds_of_ns(now_ns() - begin_ns), process_cpu_seconds() - cpu_before};
   }
 
  private:
-  aio::Move next_move(bool is_read) {
-    auto& place = is_read ? next_read_ : next_write_;
-    const auto offset = place++ % moves_in_file_ * move_bytes_;
-    const auto memory = next_memory_++ % (buffer_.size() / move_bytes_) * move_bytes_;
-    return {is_read ? aio::Direction::read : aio::Direction::write,
-            is_read ? aio::Priority::prefetch : aio::Priority::write_back,
-            {{&file_, buffer_.data() + memory, offset, move_bytes_}},
-            0};
+  OurIo(const aio::File& file, std::uint64_t file_bytes, HugeMemory memory, std::unique_ptr<aio::Queue> queue,
+        const Settings& settings)
+      : file_(&file),
+        file_bytes_(file_bytes),
+        settings_(settings),
+        slots_(settings.memory_bytes / settings.slot_bytes()),
+        memory_(std::move(memory)),
+        transfers_(std::move(queue), {settings.read_bytes, settings.write_bytes, settings.mixing}),
+        write_place_(file_bytes / 2 / settings.write_bytes * settings.write_bytes) {
+    const auto span = memory_.span();
+    transfers_.queue().register_memory({&span, 1});
+    const int fd = file.fd();
+    transfers_.queue().register_files({&fd, 1});
   }
 
-  const aio::File& file_;
-  std::uint64_t move_bytes_;
-  std::uint64_t moves_in_file_;
-  std::span<std::byte> buffer_;
-  std::uint64_t in_flight_bytes_;
-  aio::Transfers transfers_;
+  [[nodiscard]] bool is_wanting(std::uint64_t bytes) const { return moved_ < bytes; }
+
+  // Counts bytes as they start: run() returns when all have arrived.
+  void start(std::uint64_t slot, double read_fraction) {
+    const bool is_read = read_fraction > 0 && read_ * (1 - read_fraction) <= written_ * read_fraction;
+    const auto bytes = is_read ? settings_.read_bytes : settings_.write_bytes;
+    (is_read ? read_ : written_) += static_cast<double>(bytes);
+    moved_ += bytes;
+    auto& next = is_read ? read_place_ : write_place_;
+    const auto place = next + bytes <= file_bytes_ ? next : 0;
+    next = place + bytes;
+    transfers_.start({is_read ? aio::Direction::read : aio::Direction::write,
+                      is_read ? aio::Priority::prefetch : aio::Priority::write_back,
+                      {{file_, memory_.span().data() + slot * settings_.slot_bytes(), place, bytes}},
+                      slot});
+  }
+
+  const aio::File* file_;
+  std::uint64_t file_bytes_;
+  Settings settings_;
+  std::uint64_t slots_;
+  HugeMemory memory_;
+  aio::Transfers transfers_;  // after the memory: what is in flight ends first
   std::vector<aio::MoveDone> done_;
-  std::uint64_t next_read_ = 0;
-  std::uint64_t next_write_ = 0;
-  std::uint64_t next_memory_ = 0;
+  std::uint64_t read_place_ = 0;
+  std::uint64_t write_place_;
+  std::uint64_t moved_ = 0;  // bytes in this run
+  double read_ = 0;
+  double written_ = 0;
 };
 
 IoSummary summarise(std::vector<double> values) {
@@ -171,35 +199,38 @@ Result<std::pair<aio::QueueKind, std::string>> kind_of(const IoOptions& options)
   return std::pair(kind, std::string(best->name()));
 }
 
+Result<aio::Calibration> calibrate_on(const aio::File& file, std::uint64_t file_bytes, aio::QueueKind kind,
+                                      const IoOptions& options) {
+  TRY_ASSIGN(const auto memory, HugeMemory::create(std::max(kCalibrationBytes, options.memory_bytes)));
+  return aio::calibrate(file, file_bytes, kind, memory.span(), {options.request_bytes, options.depth});
+}
+
 }  // namespace
 
 Result<IoReport> measure_io(const IoOptions& options) {
   IoReport report;
   TRY_ASSIGN(const auto kind, kind_of(options));
   report.queue = kind.second;
-  const auto file_bytes = align_up(std::max<std::uint64_t>(options.file_bytes, kMoveBytes), kMoveBytes);
-  const auto round_bytes = options.round_bytes == 0 ? file_bytes : options.round_bytes;
+  const auto file_bytes = align_up(std::max(options.file_bytes, kFileUnit), kFileUnit);
   TRY_ASSIGN(const auto file, BenchFile::create(options.directory, file_bytes));
-  TRY_ASSIGN(auto memory, HugeMemory::create(kBufferBytes));
-  TRY_ASSIGN(report.calibration, aio::calibrate(file.get(), file_bytes, kind.first, memory.span(),
-                                                {options.request_bytes, options.depth}));
-  const auto& settings = report.calibration;
-  TRY_ASSIGN(auto queue, aio::make_queue(kind.first, {.depth = settings.depth}));
-  OurIo ours(file.get(), file_bytes, memory.span(), std::move(queue), settings);
+  TRY_ASSIGN(report.calibration, calibrate_on(file.get(), file_bytes, kind.first, options));
+  const auto settings = settings_of(report.calibration, options.memory_bytes);
+  TRY_ASSIGN(auto ours, OurIo::open(file.get(), file_bytes, kind.first, settings));
+  TRY_ASSIGN(auto raw, RawIo::open({file.get().path(), file_bytes, settings.read_bytes, settings.depth,
+                                    settings.write_bytes, settings.memory_bytes}));
+  report.roof_engine = raw.engine();
+  report.is_direct = raw.is_direct();
   TRY(ours.run(0, file_bytes));  // written once: what follows are rewrites, as in a store
 
+  const auto round_bytes = options.round_bytes == 0 ? file_bytes : options.round_bytes;
   for (const auto& [name, read_fraction] : kCases) {
-    const auto request_bytes =
-        read_fraction == 0 ? settings.write_request_bytes : settings.read_request_bytes;
-    TRY_ASSIGN(auto raw, RawIo::open({file.get().path(), file_bytes, request_bytes, settings.depth}));
-    report.roof_engine = raw.engine();
-    report.is_direct = raw.is_direct();
     Rounds rounds;
     for (unsigned round = 0; round < std::max(1u, options.rounds); ++round) {
       TRY(add_round(rounds, ours, raw, read_fraction, round_bytes, round % 2 == 0));
     }
-    report.cases.push_back({name, round_bytes, request_bytes, settings.depth, summarise(rounds.ours),
-                            summarise(rounds.ours_cpu).median, summarise(rounds.roof),
+    report.cases.push_back({name, round_bytes,
+                            read_fraction == 0 ? settings.write_bytes : settings.read_bytes, settings.depth,
+                            summarise(rounds.ours), summarise(rounds.ours_cpu).median, summarise(rounds.roof),
                             summarise(rounds.roof_cpu).median, summarise(rounds.ratio).median});
   }
   return report;

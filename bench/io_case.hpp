@@ -20,6 +20,8 @@ struct IoOptions {
   std::optional<aio::QueueKind> queue = {};         // none: the best that works
   std::optional<std::uint64_t> request_bytes = {};  // none: calibrated
   std::optional<unsigned> depth = {};
+  // Memory that both sides go around in; 0: as much as can be in flight (see RawIoOptions).
+  std::uint64_t memory_bytes = 0;
 };
 
 struct IoSummary {
@@ -29,9 +31,9 @@ struct IoSummary {
 };
 
 struct IoCase {
-  std::string name;         // "read", "write", "mix" (half and half, the sum of both)
-  std::uint64_t bytes = 0;  // per round
-  std::uint64_t request_bytes = 0;
+  std::string name;                 // "read", "write", "mix" (half and half, the sum of both)
+  std::uint64_t bytes = 0;          // per round
+  std::uint64_t request_bytes = 0;  // mix: of reads; writes have theirs
   unsigned depth = 0;
   IoSummary gb_s;
   double cpu_seconds_per_gb = 0;  // median, whole process

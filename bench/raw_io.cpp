@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <chrono>
 #include <fcntl.h>
-#include <optional>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <thread>
@@ -33,34 +32,64 @@ double seconds_now() {
 
 struct Operation {
   bool is_read;
+  std::uint64_t bytes;
   std::uint64_t offset;
+  std::byte* memory;
 };
 
-// Requests one after the other through the region; reads and writes each at their own place.
-class Sequence {
+// A place that goes around in [0, end).
+class Place {
  public:
-  Sequence(std::uint64_t region_bytes, std::uint64_t request_bytes)
-      : request_bytes_(request_bytes), count_(region_bytes / request_bytes), next_write_(count_ / 2) {}
-
-  void set_read_fraction(double fraction) { read_fraction_ = fraction; }
-
-  Operation next() {
-    due_ += read_fraction_;
-    const bool is_read = due_ >= 1 - 1e-9;
-    if (is_read) due_ -= 1;
-    auto& place = is_read ? next_read_ : next_write_;
-    const Operation operation{is_read, place % count_ * request_bytes_};
-    ++place;
-    return operation;
+  Place(std::uint64_t begin, std::uint64_t end) : next_(begin), end_(end) {}
+  std::uint64_t take(std::uint64_t bytes) {
+    const auto place = next_ + bytes <= end_ ? next_ : 0;
+    next_ = place + bytes;
+    return place;
   }
 
  private:
-  std::uint64_t request_bytes_;
-  std::uint64_t count_;
-  std::uint64_t next_read_ = 0;
-  std::uint64_t next_write_;
+  std::uint64_t next_;
+  std::uint64_t end_;
+};
+
+// Requests one after the other through region and memory, reads and writes each at their own place in the
+// region.
+class Sequence {
+ public:
+  Sequence(const RawIoOptions& options, std::span<std::byte> memory)
+      : read_bytes_(options.request_bytes),
+        write_bytes_(options.write_request_bytes),
+        slot_bytes_(std::max(read_bytes_, write_bytes_)),
+        read_place_(0, options.region_bytes),
+        write_place_(options.region_bytes / 2 / write_bytes_ * write_bytes_, options.region_bytes),
+        memory_place_(0, options.memory_bytes),
+        memory_(memory.data()) {}
+
+  void begin(double read_fraction) {
+    read_fraction_ = read_fraction;
+    read_ = written_ = 0;
+  }
+
+  Operation next() {
+    const bool is_read = read_fraction_ >= 1 || read_ * (1 - read_fraction_) < written_ * read_fraction_ ||
+                         (read_fraction_ > 0 && read_ + written_ == 0);
+    const auto bytes = is_read ? read_bytes_ : write_bytes_;
+    (is_read ? read_ : written_) += static_cast<double>(bytes);
+    return {is_read, bytes, (is_read ? read_place_ : write_place_).take(bytes),
+            memory_ + memory_place_.take(slot_bytes_)};
+  }
+
+ private:
+  std::uint64_t read_bytes_;
+  std::uint64_t write_bytes_;
+  std::uint64_t slot_bytes_;
+  Place read_place_;
+  Place write_place_;
+  Place memory_place_;
+  std::byte* memory_;
   double read_fraction_ = 1;
-  double due_ = 0;  // reads owed
+  double read_ = 0;  // bytes in this run
+  double written_ = 0;
 };
 
 tl::unexpected<Error> failed_request(const RawIoOptions& options, const Operation& operation,
@@ -68,7 +97,7 @@ tl::unexpected<Error> failed_request(const RawIoOptions& options, const Operatio
   const auto why =
       result < 0 ? describe_errno(static_cast<int>(-result)) : fmt::format("{} bytes moved", result);
   return fail(ORLOP_IO_ERROR, "raw {}: {} ({} bytes at offset {}): {}", operation.is_read ? "read" : "write",
-              options.path, options.request_bytes, operation.offset, why);
+              options.path, operation.bytes, operation.offset, why);
 }
 
 }  // namespace
@@ -119,7 +148,7 @@ struct RawIo::State {
   State(RawIoOptions raw_options, HugeMemory buffers)
       : options(std::move(raw_options)),
         memory(std::move(buffers)),
-        sequence(options.region_bytes, options.request_bytes),
+        sequence(options, memory.span()),
         operations(options.depth) {}
 
   ~State() {
@@ -139,18 +168,19 @@ struct RawIo::State {
     return fail(status_of_errno(errno), "raw open: {}: {}", options.path, describe_errno(errno));
   }
 
-  [[nodiscard]] std::byte* slot_memory(unsigned slot) const {
-    return memory.span().data() + slot * options.request_bytes;
+  [[nodiscard]] std::uint64_t slot_bytes() const {
+    return std::max(options.request_bytes, options.write_request_bytes);
   }
 
-  Result<> run_threads(std::uint64_t requests);
-  Result<> work(std::uint64_t first, std::uint64_t end, std::uint64_t step, unsigned slot,
-                const std::vector<Operation>& all) const;
+  // All return the bytes moved.
+  Result<std::uint64_t> run_threads(std::uint64_t bytes);
+  Result<> work(std::span<const Operation> all, std::size_t first, std::size_t step) const;
 #ifdef ORLOP_HAVE_URING
   bool set_up_ring();
   bool set_up_queue();
-  void prepare(unsigned slot);
-  Result<> run_ring(std::uint64_t requests);
+  [[nodiscard]] std::vector<iovec> pieces() const;
+  std::uint64_t prepare(unsigned slot);
+  Result<std::uint64_t> run_ring(std::uint64_t bytes);
 
   io_uring ring{};
   bool has_ring = false;
@@ -172,15 +202,23 @@ bool RawIo::State::set_up_queue() {
   return false;
 }
 
+// Memory in pieces that may be registered, none of which a request straddles.
+std::vector<iovec> RawIo::State::pieces() const {
+  std::vector<iovec> found;
+  const auto piece_bytes = kLargestPinned / slot_bytes() * slot_bytes();
+  for (std::uint64_t at = 0; at < options.memory_bytes; at += piece_bytes) {
+    found.push_back({memory.span().data() + at, std::min(piece_bytes, options.memory_bytes - at)});
+  }
+  return found;
+}
+
 // Everything registered, or no ring at all: a roof that is lower than it need be is none.
 bool RawIo::State::set_up_ring() {
   has_ring = set_up_queue();
   if (!has_ring) return false;
-  std::vector<iovec> pieces;  // a buffer per slot: a roof is for few and large requests
-  for (unsigned slot = 0; slot < options.depth; ++slot)
-    pieces.push_back({slot_memory(slot), options.request_bytes});
+  const auto buffers = pieces();
   const int descriptor = fd.get();
-  if (io_uring_register_buffers(&ring, pieces.data(), options.depth) == 0 &&
+  if (io_uring_register_buffers(&ring, buffers.data(), static_cast<unsigned>(buffers.size())) == 0 &&
       io_uring_register_files(&ring, &descriptor, 1) == 0) {
     return true;
   }
@@ -188,26 +226,29 @@ bool RawIo::State::set_up_ring() {
   return has_ring = false;
 }
 
-void RawIo::State::prepare(unsigned slot) {
+// Returns the bytes of the request.
+std::uint64_t RawIo::State::prepare(unsigned slot) {
   operations[slot] = sequence.next();
-  const auto& [is_read, offset] = operations[slot];
+  const auto& [is_read, bytes, offset, at] = operations[slot];
+  const auto place = static_cast<std::uint64_t>(at - memory.span().data());
+  const auto index = static_cast<int>(place / (kLargestPinned / slot_bytes() * slot_bytes()));
   io_uring_sqe* const entry = io_uring_get_sqe(&ring);
-  const auto bytes = static_cast<unsigned>(options.request_bytes);
-  const auto index = static_cast<int>(slot);
   if (is_read) {
-    io_uring_prep_read_fixed(entry, 0, slot_memory(slot), bytes, offset, index);
+    io_uring_prep_read_fixed(entry, 0, at, static_cast<unsigned>(bytes), offset, index);
   } else {
-    io_uring_prep_write_fixed(entry, 0, slot_memory(slot), bytes, offset, index);
+    io_uring_prep_write_fixed(entry, 0, at, static_cast<unsigned>(bytes), offset, index);
   }
   entry->flags |= IOSQE_FIXED_FILE;
   entry->user_data = slot;
+  return bytes;
 }
 
-Result<> RawIo::State::run_ring(std::uint64_t requests) {
-  std::uint64_t started = std::min<std::uint64_t>(requests, options.depth);
-  for (unsigned slot = 0; slot < started; ++slot) prepare(slot);
-  Result<> result;
-  for (std::uint64_t finished = 0; finished < started;) {
+Result<std::uint64_t> RawIo::State::run_ring(std::uint64_t bytes) {
+  Result<std::uint64_t> moved = 0;
+  std::uint64_t started_bytes = 0;
+  unsigned in_flight = 0;
+  for (; in_flight < options.depth && started_bytes < bytes; ++in_flight) started_bytes += prepare(in_flight);
+  while (in_flight > 0) {
     const int submitted = io_uring_submit_and_wait(&ring, 1);
     if (submitted < 0 && submitted != -EINTR) {
       return fail(ORLOP_IO_ERROR, "raw loop: wait: {}", describe_errno(-submitted));
@@ -217,47 +258,49 @@ Result<> RawIo::State::run_ring(std::uint64_t requests) {
     io_uring_cqe* entry = nullptr;
     io_uring_for_each_cqe(&ring, head, entry) {
       const auto slot = static_cast<unsigned>(entry->user_data);
-      const bool is_whole = entry->res == static_cast<std::int64_t>(options.request_bytes);
-      if (!is_whole && result) result = failed_request(options, operations[slot], entry->res);
       ++seen;
-      if (result && started < requests) {
-        prepare(slot);
-        ++started;
+      --in_flight;
+      if (!moved) continue;
+      if (entry->res != static_cast<std::int64_t>(operations[slot].bytes)) {
+        moved = failed_request(options, operations[slot], entry->res);
+        continue;
       }
+      *moved += operations[slot].bytes;
+      if (started_bytes >= bytes) continue;
+      started_bytes += prepare(slot);
+      ++in_flight;
     }
     io_uring_cq_advance(&ring, seen);
-    finished += seen;
   }
-  return result;
+  return moved;
 }
 
 #endif
 
-Result<> RawIo::State::work(std::uint64_t first, std::uint64_t end, std::uint64_t step, unsigned slot,
-                            const std::vector<Operation>& all) const {
-  std::byte* const at = slot_memory(slot);
-  for (auto i = first; i < end; i += step) {
-    const auto offset = static_cast<off_t>(all[i].offset);
-    const auto moved = all[i].is_read ? ::pread(fd.get(), at, options.request_bytes, offset)
-                                      : ::pwrite(fd.get(), at, options.request_bytes, offset);
-    if (moved == static_cast<ssize_t>(options.request_bytes)) continue;
-    return failed_request(options, all[i], moved < 0 ? -errno : moved);
+Result<> RawIo::State::work(std::span<const Operation> all, std::size_t first, std::size_t step) const {
+  for (auto i = first; i < all.size(); i += step) {
+    const auto& [is_read, bytes, offset, at] = all[i];
+    const auto place = static_cast<off_t>(offset);
+    const auto moved = is_read ? ::pread(fd.get(), at, bytes, place) : ::pwrite(fd.get(), at, bytes, place);
+    if (moved != static_cast<ssize_t>(bytes))
+      return failed_request(options, all[i], moved < 0 ? -errno : moved);
   }
   return {};
 }
 
-Result<> RawIo::State::run_threads(std::uint64_t requests) {
-  std::vector<Operation> all(requests);
-  for (auto& operation : all) operation = sequence.next();
+Result<std::uint64_t> RawIo::State::run_threads(std::uint64_t bytes) {
+  std::vector<Operation> all;
+  std::uint64_t total = 0;
+  for (; total < bytes; total += all.back().bytes) all.push_back(sequence.next());
   const auto count = std::min(options.depth, kMostThreads);
   std::vector<Result<>> results(count);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < count; ++i) {
-    threads.emplace_back([&, i] { results[i] = work(i, requests, count, i, all); });
+    threads.emplace_back([&, i] { results[i] = work(all, i, count); });
   }
   for (auto& thread : threads) thread.join();
   for (auto& result : results) TRY(std::move(result));
-  return {};
+  return total;
 }
 
 RawIo::RawIo(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -265,17 +308,23 @@ RawIo::RawIo(RawIo&&) noexcept = default;
 RawIo& RawIo::operator=(RawIo&&) noexcept = default;
 RawIo::~RawIo() = default;
 
-Result<RawIo> RawIo::open(const RawIoOptions& options) {
-  const bool is_valid = options.depth > 0 && options.request_bytes > 0 &&
-                        options.request_bytes % kSector == 0 && options.request_bytes <= kLargestPinned &&
-                        options.request_bytes <= options.region_bytes;
-  if (!is_valid) {
+Result<RawIo> RawIo::open(const RawIoOptions& wanted) {
+  RawIoOptions options = wanted;
+  if (options.write_request_bytes == 0) options.write_request_bytes = options.request_bytes;
+  const auto slot_bytes = std::max(options.request_bytes, options.write_request_bytes);
+  const auto is_request = [&](std::uint64_t bytes) {
+    return bytes > 0 && bytes % kSector == 0 && bytes <= kLargestPinned && bytes <= options.region_bytes;
+  };
+  if (options.depth == 0 || !is_request(options.request_bytes) || !is_request(options.write_request_bytes)) {
     return fail(ORLOP_INVALID_ARGUMENT,
-                "raw loop: requests of {} bytes at depth {} in {} bytes of file: must be multiples of "
+                "raw loop: requests of {} and {} bytes at depth {} in {} bytes of file: must be multiples of "
                 "{} bytes that fit",
-                options.request_bytes, options.depth, options.region_bytes, kSector);
+                options.request_bytes, options.write_request_bytes, options.depth, options.region_bytes,
+                kSector);
   }
-  TRY_ASSIGN(auto memory, HugeMemory::create(options.depth * options.request_bytes));
+  options.memory_bytes =
+      std::max(options.memory_bytes / slot_bytes, std::uint64_t{options.depth}) * slot_bytes;
+  TRY_ASSIGN(auto memory, HugeMemory::create(options.memory_bytes));
   auto state = std::make_unique<State>(options, std::move(memory));
   TRY(state->open_file());
 #ifdef ORLOP_HAVE_URING
@@ -286,17 +335,15 @@ Result<RawIo> RawIo::open(const RawIoOptions& options) {
 
 Result<IoRate> RawIo::run(double read_fraction, std::uint64_t bytes) {
   auto& state = *state_;
-  state.sequence.set_read_fraction(read_fraction);
-  const auto requests = std::max<std::uint64_t>(1, bytes / state.options.request_bytes);
+  state.sequence.begin(read_fraction);
   const double cpu_before = process_cpu_seconds();
   const double begin = seconds_now();
 #ifdef ORLOP_HAVE_URING
-  TRY(state.has_ring ? state.run_ring(requests) : state.run_threads(requests));
+  TRY_ASSIGN(const auto moved, state.has_ring ? state.run_ring(bytes) : state.run_threads(bytes));
 #else
-  TRY(state.run_threads(requests));
+  TRY_ASSIGN(const auto moved, state.run_threads(bytes));
 #endif
-  return IoRate{requests * state.options.request_bytes, seconds_now() - begin,
-                process_cpu_seconds() - cpu_before};
+  return IoRate{moved, seconds_now() - begin, process_cpu_seconds() - cpu_before};
 }
 
 const char* RawIo::engine() const {

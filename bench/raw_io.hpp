@@ -36,6 +36,10 @@ struct RawIoOptions {
   std::uint64_t region_bytes = 0;         // moves within [0, region_bytes), from the start again at its end
   std::uint64_t request_bytes = 1 << 20;  // a multiple of 4096
   unsigned depth = 32;
+  std::uint64_t write_request_bytes = 0;  // 0: as request_bytes
+  // Requests go around in this much memory; 0: as much as can be in flight. It matters: less memory stays in
+  // the processor's cache, which made a drive a quarter faster.
+  std::uint64_t memory_bytes = 0;
 };
 
 struct IoRate {

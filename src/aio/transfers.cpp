@@ -411,8 +411,10 @@ class Transfers::State {
 Transfers::Transfers(std::unique_ptr<Queue> queue, TransferOptions options)
     : queue_(std::move(queue)), state_(std::make_unique<State>(*queue_, options)) {}
 
+Transfers::Transfers(Transfers&& other) noexcept = default;
+
 Transfers::~Transfers() {
-  state_->close();
+  if (state_ != nullptr) state_->close();
 }
 
 void Transfers::start(Move move) {

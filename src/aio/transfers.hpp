@@ -50,8 +50,8 @@ class Transfers {
   Transfers(std::unique_ptr<Queue> queue, TransferOptions options);
   ~Transfers();  // drops what was not submitted and waits for what is in flight
 
-  Transfers(const Transfers&) = delete;
-  Transfers& operator=(const Transfers&) = delete;
+  Transfers(Transfers&& other) noexcept;
+  Transfers& operator=(Transfers&&) = delete;
 
   void start(Move move);
 
