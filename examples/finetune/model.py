@@ -18,10 +18,12 @@ NAME = "SmolLM2-135M-Instruct"
 def load(cache: Path) -> tuple[Any, Any]:
     """The model in bfloat16 and its tokenizer. The first time they are converted from GGUF into `cache`."""
     _stay_offline()
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    speech: Any = transformers.logging
+    speech.set_verbosity_error()
+    speech.disable_progress_bar()
     folder = cache / f"{NAME}-{_package_version()}"
     if not folder.is_dir():
         print(f"Converting {NAME} from GGUF, once (15 s) ...", flush=True)
@@ -56,9 +58,10 @@ def _convert(folder: Path) -> None:
 
     file = _gguf_file()
     source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
-    config = source.config
+    config: Any = source.config
     del config.quantization_config  # the weights are plain numbers from here on
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16)
     model.load_state_dict(source.state_dict())
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "finetune"
 
 MICRO_BATCH = 4  # windows of --seq tokens
-BUDGET = "1GiB"  # of host memory for the engine; the states alone are 1.25 GiB
+BUDGET = "768MiB"  # of host memory for the engine; the states alone are 1.25 GiB
 
 CONFIG: dict[str, Any] = {
     "train_micro_batch_size_per_gpu": MICRO_BATCH,

@@ -29,7 +29,7 @@ class Corpus:
         generator = torch.Generator().manual_seed(seed)
         while True:
             order = torch.randperm(len(self.train), generator=generator)
-            for chosen in order.split(size):
+            for chosen in torch.split(order, size):
                 if len(chosen) == size:
                     yield self.train[chosen]
 

@@ -84,7 +84,7 @@ def held_out_loss(model: torch.nn.Module, corpus: Corpus) -> float:
     chosen = corpus.held_out[torch.linspace(0, len(corpus.held_out) - 1, count).long()]
     model.eval()
     with torch.inference_mode():
-        losses = [loss_of(model, windows).item() * len(windows) for windows in chosen.split(4)]
+        losses = [loss_of(model, windows).item() * len(windows) for windows in torch.split(chosen, 4)]
     model.train()
     return sum(losses) / count
 

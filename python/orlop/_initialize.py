@@ -14,9 +14,9 @@ from . import _log
 from ._enums import DeviceKind
 from ._hooks import GradientFlow
 from ._native import NativeEngine
-from ._parameters import Parameter, cast_parameters, check_group_members, device_of, parameters_of
+from ._parameters import Parameter, cast_parameters, check_group_members, check_memory, device_of, parameters_of
 from .config import Config, ConfigSource
-from .engine import Engine
+from .engine import Engine, check_unclaimed
 from .errors import ConfigError, UnsupportedError
 from .optimizer import Groups, Optimizer, client_of, groups_of
 
@@ -58,9 +58,11 @@ def initialize(
     resolved = Config(_one_source(args, config, config_params))
     _report_notes(resolved)
     loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
+    check_memory(model)
     _set_precision(model, resolved)
     groups, client = _choose_optimizer(model, optimizer, model_parameters)
     parameters = parameters_of(model, groups)
+    check_unclaimed(parameters)
     native = _open(resolved, parameters)
     try:
         engine_optimizer, flow = _move_in(native, resolved, parameters, groups, client)

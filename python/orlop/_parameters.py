@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -160,6 +161,21 @@ def _unit_path(name: str, modules: dict[str, nn.Module]) -> str:
         if isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList):
             return ".".join(parts[: depth + 1])
     return ".".join(parts)
+
+
+def check_memory(model: nn.Module) -> None:
+    """Raises UnsupportedError when two parameters overlap: as views of the engine's memory they would come apart."""
+    ordered = sorted(
+        (str(tensor.device), tensor.data_ptr(), tensor.nbytes, name)
+        for name, tensor in model.named_parameters()
+        if tensor.data_ptr()
+    )
+    for (device, begin, size, first), (next_device, next_begin, _, second) in itertools.pairwise(ordered):
+        if device == next_device and next_begin < begin + size:
+            raise UnsupportedError(
+                f"initialize: on {first} and {second}: two parameters that share memory: to tie them, let both modules "
+                "have the same Parameter"
+            )
 
 
 def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:

@@ -309,7 +309,8 @@ class Engine(nn.Module):
     def close(self) -> None:
         """Ends training: parameters become ordinary tensors with their final values, the store is removed.
 
-        Waits for what the drive still has to do. Closing twice does nothing.
+        Waits for what the drive still has to do. Closing twice does nothing. Tensors that share memory with parameters
+        stay valid; arrays that numpy made of them do not.
         """
         native = self._native
         if not native.is_open:
@@ -343,6 +344,16 @@ def _plane(name: str) -> Plane:
         return _PLANES[name]
     except KeyError:
         raise InvalidArgumentError(f"plane: on {name!r}: must be one of {', '.join(_PLANES)}") from None
+
+
+def check_unclaimed(parameters: list[Parameter]) -> None:
+    """Raises OutOfOrderError when an open engine has one of the parameters."""
+    claimed = {id(theirs.tensor) for engine in _engines if engine.is_open for theirs in engine._registered}
+    for parameter in parameters:
+        if id(parameter.tensor) in claimed:
+            raise OutOfOrderError(
+                f"initialize: on {parameter.name}: another engine has it; close that engine first: engine.close()"
+            )
 
 
 def close_all() -> None:

@@ -83,7 +83,7 @@ class Optimizer(torch.optim.Optimizer):
         """Lets torch's schedulers know that an update has been applied."""
         for optimizer in (self, self._client):
             if optimizer is not None:
-                optimizer._opt_called = True
+                cast(Any, optimizer)._opt_called = True
 
     def owns_scheduler(self, scheduler: Any) -> bool:
         """Whether what a scheduler writes reaches this optimizer."""
@@ -92,7 +92,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # ---- torch.optim.Optimizer ----
 
-    def step(self, closure: Callable[[], Any] | None = None) -> NoReturn:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> NoReturn:
         """Raises OutOfOrderError: updates happen in `engine.step()`."""
         raise OutOfOrderError("optimizer.step: the engine holds the gradients and states: call engine.step() instead")
 

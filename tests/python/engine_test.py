@@ -332,6 +332,24 @@ def test_models_that_cannot_be_trained_are_refused(model: Any, error: type[Excep
         orlop.initialize(model=model, config=config())
 
 
+def test_parameters_that_only_share_memory_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight.data = model[0].weight.data
+    for changes in ({}, {"bf16": {"enabled": True}}):
+        with pytest.raises(orlop.UnsupportedError, match="on 0.weight and 1.weight: two parameters that share memory"):
+            initialize(model, **changes)
+
+
+def test_a_model_has_one_engine_at_a_time() -> None:
+    model = TwoLayers()
+    with initialize(model) as engine:
+        with pytest.raises(orlop.OutOfOrderError, match="on first.weight: another engine has it"):
+            initialize(model)
+        train(engine, 1)
+    with initialize(model) as again:
+        train(again, 1)
+
+
 # ---- The end ----
 
 
