@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Asks an nvcc where its toolkit is and whether it works with this machine's compiler; for meson.
 
-Prints four lines: release, include directories, library directories, GPU architectures to build for (lists are
-separated by semicolons). Exits 1 with the reason on standard error when this nvcc cannot compile our kernels.
+Prints four lines: release, include directories, library directories, GPU architectures to build
+for (lists are separated by semicolons). Exits 1 with the reason on standard error when this nvcc
+cannot compile our kernels.
 """
 import pathlib
 import re
@@ -22,7 +23,8 @@ int launch(double* out) { probe<<<1, 1>>>(out); return static_cast<int>(cudaGetL
 def run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: exit status {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        sys.exit(f"{' '.join(command)}: exit status {done.returncode}: "
+                 f"{(done.stderr or done.stdout).strip()}")
     return done.stdout + done.stderr  # --dryrun writes to standard error
 
 
@@ -43,7 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = pathlib.Path(directory, "probe.cu")
         source.write_text(PROBE, encoding="ascii")
-        run(nvcc, "-std=c++20", f"-arch=sm_{archs[0]}", "-c", str(source), "-o", f"{directory}/probe.o")
+        run(nvcc, "-std=c++20", f"-arch=sm_{archs[0]}", "-c", str(source), "-o",
+            f"{directory}/probe.o")
         dryrun = run(nvcc, "--dryrun", "-c", str(source), "-o", f"{directory}/probe.o")
     print(release.group(1))
     print(";".join(directories(dryrun, "INCLUDES|SYSTEM_INCLUDES", "-I")))

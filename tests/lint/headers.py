@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Every header compiles alone, with the flags of the build that its folder has. Standard library only.
+"""Every header compiles alone, with the flags that its folder has in the build.
 
-usage: headers.py ROOT BUILD     prints the compiler's words for each that does not, and exits 1 if there is one
+usage: headers.py ROOT BUILD
+Prints the compiler's words for each that does not, and exits 1 if there is one.
 
-A header that is the first include of its own source (arena.hpp of arena.cpp) is proven by the build.
+A header that is the first include of its own source (arena.hpp of arena.cpp) is proven by the
+build. One whose own source is not in this build (no CUDA, no liburing) is left out, and named.
+Standard library only.
 """
 import concurrent.futures
 import json
@@ -48,18 +51,27 @@ class Build:
         """As includes write it: relative to include/, src/ or the root."""
         return re.sub(r"^(include|src)/", "", header.relative_to(self.root).as_posix())
 
+    def is_left_out(self, header):
+        """Whether the header has a source of its own that this build does not have."""
+        source = header.with_suffix(".cpp")
+        return source.exists() and source not in self.sources
+
     def is_proven(self, header):
         """Whether the header's own source, which is built, includes it before anything else."""
         source = header.with_suffix(".cpp")
-        first = INCLUDE.search(source.read_text(encoding="utf-8")) if source in self.sources else None
+        if source not in self.sources:
+            return False
+        first = INCLUDE.search(source.read_text(encoding="utf-8"))
         return first is not None and first[1] == self.name_of(header)
 
     def compile_alone(self, header):
         """The compiler's words, or None if it is content."""
         flags = self.flags.get(header.parent, self.flags[self.root / "src/base"])
-        done = subprocess.run([*flags, "-fsyntax-only", "-x", "c++", "-"], cwd=self.folder, capture_output=True,
-                              text=True, check=False, input=f'#include "{self.name_of(header)}"\n')
-        return None if done.returncode == 0 else f"{self.name_of(header)} does not compile alone:\n{done.stderr}"
+        name = self.name_of(header)
+        done = subprocess.run([*flags, "-fsyntax-only", "-x", "c++", "-"], cwd=self.folder,
+                              input=f'#include "{name}"\n', capture_output=True, text=True,
+                              check=False)
+        return None if done.returncode == 0 else f"{name} does not compile alone:\n{done.stderr}"
 
 
 def main():
@@ -67,13 +79,18 @@ def main():
     build = Build(root, folder)
     headers = sorted(header for name in FOLDERS for suffix in ("*.h", "*.hpp")
                      for header in (root / name).rglob(suffix))
-    to_compile = [header for header in headers if not build.is_proven(header)]
+    left_out = [header for header in headers if build.is_left_out(header)]
+    proven = [header for header in headers if build.is_proven(header)]
+    to_compile = [header for header in headers if header not in left_out and header not in proven]
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        failures = [words for words in pool.map(build.compile_alone, to_compile) if words is not None]
+        said = list(pool.map(build.compile_alone, to_compile))
+    failures = [words for words in said if words is not None]
     print(*failures, sep="\n")
-    print(f"{len(headers)} headers: {len(headers) - len(to_compile)} proven by their source, {len(to_compile)} "
-          f"compiled, {len(failures)} do not compile alone")
-    sys.exit(1 if failures or not headers else 0)
+    print(f"{len(headers)} headers: {len(proven)} proven by their source, "
+          f"{len(to_compile)} compiled, "
+          f"{len(failures)} do not compile alone, "
+          f"left out: {', '.join(build.name_of(header) for header in left_out) or 'none'}")
+    sys.exit(1 if failures or not proven + to_compile else 0)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def complaints(root):
     found = []
     for layer, directory in folders(root):
         if layer not in MAY_INCLUDE:
-            found.append(f"{directory.relative_to(root)}: no layer of docs/design.md; add it there and here")
+            found.append(f"{directory.relative_to(root)}: no layer of docs/design.md; "
+                         "add it there and here")
             continue
         for file in sorted(directory.rglob("*")):
             if file.suffix not in SUFFIXES:

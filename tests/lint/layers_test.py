@@ -85,13 +85,14 @@ class Layers(unittest.TestCase):
         for file, line in FORBIDDEN:
             with self.subTest(file=file, line=line), tree_with(file, line) as root:
                 named = f"{file}:2: {line}: " if line else str(pathlib.Path(file).parent)
-                self.assertEqual([said.startswith(named) for said in layers.complaints(root)], [True])
+                said = layers.complaints(root)
+                self.assertEqual([words.startswith(named) for words in said], [True])
 
     def test_the_command_prints_offences_and_exits_1(self):
         for (file, line), status in ((ALLOWED[1], 0), (FORBIDDEN[0], 1)):
             with self.subTest(file=file), tree_with(file, line) as root:
-                done = subprocess.run([sys.executable, layers.__file__, root], capture_output=True, text=True,
-                                      check=False)
+                done = subprocess.run([sys.executable, layers.__file__, root],
+                                      capture_output=True, text=True, check=False)
                 self.assertEqual((done.returncode, line in done.stdout), (status, status == 1))
 
 
