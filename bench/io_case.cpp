@@ -26,7 +26,7 @@ struct Case {
 };
 constexpr Case kCases[] = {{"read", 1}, {"write", 0}, {"mix", 0.5}};
 
-// A file that is gone with it.
+// A file without a name: gone with the process, however that ends.
 class BenchFile {
  public:
   static Result<BenchFile> create(const std::string& directory, std::uint64_t bytes) {
@@ -34,28 +34,19 @@ class BenchFile {
     const unique_fd fd(::mkostemp(path.data(), O_CLOEXEC));
     if (!fd.is_open())
       return fail(status_of_errno(errno), "bench file: in {}: {}", directory, describe_errno(errno));
-    TRY_ASSIGN(auto file, open_or_remove(path, bytes));
-    return BenchFile(std::move(file));
+    auto file = aio::File::open(path, aio::Existing::open);
+    ::unlink(path.c_str());
+    if (!file) return tl::unexpected<Error>(std::move(file).error());
+    TRY(file->preallocate(bytes));
+    return BenchFile(std::make_unique<aio::File>(std::move(*file)));
   }
 
-  BenchFile(BenchFile&&) = default;
-  BenchFile& operator=(BenchFile&&) = delete;
-  ~BenchFile() {
-    if (file_ != nullptr) ::unlink(file_->path().c_str());
-  }
-
+  // By which others open it.
+  [[nodiscard]] std::string path() const { return fmt::format("/proc/self/fd/{}", file_->fd()); }
   [[nodiscard]] const aio::File& get() const { return *file_; }
 
  private:
   explicit BenchFile(std::unique_ptr<aio::File> file) : file_(std::move(file)) {}
-
-  static Result<std::unique_ptr<aio::File>> open_or_remove(const std::string& path, std::uint64_t bytes) {
-    auto file = aio::File::open(path, aio::Existing::open);
-    auto ready = file ? file->preallocate(bytes) : Result<>(tl::unexpect, file.error());
-    if (ready) return std::make_unique<aio::File>(std::move(*file));
-    ::unlink(path.c_str());
-    return tl::unexpected<Error>(std::move(ready).error());
-  }
 
   std::unique_ptr<aio::File> file_;
 };
@@ -216,7 +207,7 @@ Result<IoReport> measure_io(const IoOptions& options) {
   TRY_ASSIGN(report.calibration, calibrate_on(file.get(), file_bytes, kind.first, options));
   const auto settings = settings_of(report.calibration, options.memory_bytes);
   TRY_ASSIGN(auto ours, OurIo::open(file.get(), file_bytes, kind.first, settings));
-  TRY_ASSIGN(auto raw, RawIo::open({file.get().path(), file_bytes, settings.read_bytes, settings.depth,
+  TRY_ASSIGN(auto raw, RawIo::open({file.path(), file_bytes, settings.read_bytes, settings.depth,
                                     settings.write_bytes, settings.memory_bytes}));
   report.roof_engine = raw.engine();
   report.is_direct = raw.is_direct();

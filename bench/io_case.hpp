@@ -13,7 +13,7 @@
 namespace orlop::bench {
 
 struct IoOptions {
-  std::string directory;  // a file is made in it and removed again
+  std::string directory;  // a file without a name is made in it
   std::uint64_t file_bytes = 1ull << 30;
   std::uint64_t round_bytes = 0;  // moved per case and round by each side; 0: the file once
   unsigned rounds = 7;

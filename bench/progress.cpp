@@ -1,0 +1,48 @@
+#include "bench/progress.hpp"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+namespace orlop::bench {
+namespace {
+
+constexpr std::size_t kBarWidth = 24;
+
+std::size_t terminal_width() {
+  winsize size = {};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+std::string bar(double done) {
+  const auto filled = static_cast<std::size_t>(std::lround(std::clamp(done, 0.0, 1.0) * kBarWidth));
+  return std::string(filled, '#') + std::string(kBarWidth - filled, '.');
+}
+
+}  // namespace
+
+Progress::Progress() : is_terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+Progress::~Progress() { clear(); }
+
+void Progress::show(double done, std::string_view text) {
+  if (!is_terminal_) return;
+  const std::string line = fmt::format("[{}] {}", bar(done), text).substr(0, terminal_width() - 1);
+  fmt::print(stderr, "\r\033[K{}", line);
+  std::fflush(stderr);
+  is_shown_ = true;
+}
+
+void Progress::clear() {
+  if (!is_shown_) return;
+  fmt::print(stderr, "\r\033[K");
+  std::fflush(stderr);
+  is_shown_ = false;
+}
+
+}  // namespace orlop::bench

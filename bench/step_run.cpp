@@ -1,0 +1,308 @@
+#include "bench/step_run.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include <unistd.h>
+
+#include "aio/file.hpp"
+#include "base/bytes.hpp"
+#include "base/clock.hpp"
+#include "bench/comparison.hpp"
+#include "bench/drive_roof.hpp"
+#include "bench/machine.hpp"
+#include "bench/quantities.hpp"
+#include "bench/report.hpp"
+#include "bench/step_config.hpp"
+#include "bench/step_report.hpp"
+#include "bench/step_size.hpp"
+#include "bench/warnings.hpp"
+#include "numa/host_memory.hpp"
+
+namespace orlop::bench {
+namespace {
+
+using nlohmann::json;
+
+constexpr unsigned kDefaultSteps = 5;
+constexpr double kTimeLimit = 55;  // of a run that chose its own size; a minute is promised
+constexpr std::uint64_t kLargestRoofFile = 2_GiB;
+constexpr std::uint64_t kSmallestRoofFile = 16_MiB;
+constexpr unsigned kPairs = 3;
+constexpr unsigned kQuickPairs = 2;
+constexpr double kLongestAutomaticComparison = 30;
+
+zero3::Dtype dtype_of(const Config& config) { return static_cast<zero3::Dtype>(config.dtype); }
+
+Result<Model> named_model(const StepArguments& o, zero3::Dtype dtype) {
+  if (o.model) return model_by_name(*o.model, dtype);
+  if (o.params) return model_of_size(*o.params, {o.layers, o.hidden}, dtype);
+  return model_of_layers(*o.layers, *o.hidden, dtype);
+}
+
+bool has_size(const StepArguments& o) { return o.model || o.params || o.layers || o.hidden; }
+
+class StepRun {
+ public:
+  StepRun(const StepArguments& options, Config config) : options_(options), config_(std::move(config)) {}
+
+  Result<> run() {
+    TRY(choose_model());
+    TRY(open());
+    TRY(measure_steps());
+    TRY(look_at_results());
+    TRY(compare_if_possible());
+    TRY(close());
+    TRY(measure_adam_roof());
+    return report();
+  }
+
+ private:
+  [[nodiscard]] bool on_nvme() const { return config_.offload_optimizer == OffloadDevice::nvme; }
+  [[nodiscard]] double elapsed() const { return seconds_of_ns(now_ns() - begin_ns_); }
+  // Of a run with a size of its own there is no limit.
+  [[nodiscard]] bool has_time_for(double seconds) const {
+    return has_size(options_) || elapsed() + seconds < kTimeLimit;
+  }
+  void show_warnings() {
+    progress_.clear();
+    print_warnings();
+  }
+  template <typename... Args>
+  void say(fmt::format_string<Args...> format, Args&&... args) {
+    progress_.clear();
+    fmt::print(format, std::forward<Args>(args)...);
+    std::fputc('\n', stdout);
+    std::fflush(stdout);
+  }
+
+  Result<> choose_model();
+  Result<> open();
+  Result<> open_roof();
+  Result<> measure_steps();
+  Result<> note_peak();
+  Result<> slice();
+  Result<StepSample> timed_step(unsigned index, unsigned steps);
+  Result<> look_at_results();
+  [[nodiscard]] zero3::EngineOptions engine_options() const;
+  Result<bool> has_room_for_another();
+  Result<> compare_if_possible();
+  Result<> close();
+  Result<> measure_adam_roof();
+  Result<> report();
+
+  const StepArguments& options_;
+  Config config_;
+  std::int64_t begin_ns_ = now_ns();
+  Progress progress_;
+  Model model_;
+  DeviceTime device_time_{options_.device_ms * 1e-3, options_.device_load};
+  std::string run_id_;
+  unsigned steps_ = kDefaultSteps;
+  std::optional<GradientSource> gradients_;
+  std::optional<DriveRoof> roof_;
+  std::unique_ptr<Trainer> trainer_;
+  double set_up_seconds_ = 0;
+  StepResults results_;
+};
+
+Result<> StepRun::choose_model() {
+  steps_ = options_.steps.value_or(kDefaultSteps);
+  if (has_size(options_)) {
+    TRY_ASSIGN(model_, named_model(options_, dtype_of(config_)));
+    return {};
+  }
+  progress_.show(0, "trying the drive");
+  TRY_ASSIGN(const StepSize size, choose_size(config_, options_));
+  TRY_ASSIGN(model_, model_of_size(size.params, {}, dtype_of(config_)));
+  steps_ = size.steps;
+  results_.why = size.why;
+  say("{}", size.why);
+  return {};
+}
+
+zero3::EngineOptions StepRun::engine_options() const {
+  zero3::EngineOptions options;
+  options.config = config_;
+  options.run_id = run_id_;
+  return options;
+}
+
+Result<> StepRun::open() {
+  run_id_ = config_.run_id.value_or(fmt::format("offload-bench-{}-{:x}", ::getpid(), now_ns()));
+  say("{}: {} parameters, {}, states {}", model_.name, format_count(model_.elements()), zero3::name_of(dtype_of(config_)),
+      on_nvme() ? "on NVMe in " + config_.nvme_path : "in memory");
+  progress_.show(0.02, "setting up");
+  const std::int64_t begin_ns = now_ns();
+  TRY_ASSIGN(GradientSource gradients, GradientSource::create(model_, options_.seed, static_cast<int>(config_.thread_count)));
+  gradients_.emplace(std::move(gradients));
+  TRY_ASSIGN(trainer_, Trainer::open(model_, *gradients_, engine_options(), device_time_));
+  set_up_seconds_ = seconds_of_ns(now_ns() - begin_ns);
+  show_warnings();
+  return on_nvme() ? open_roof() : Result<>{};
+}
+
+// As large as the store where there is room, so that it is no easier to cache.
+Result<> StepRun::open_roof() {
+  TRY(note_peak());
+  TRY_ASSIGN(const std::uint64_t free_bytes, aio::free_bytes(config_.nvme_path));
+  const std::uint64_t store = trainer_->engine().stats().nvme_bytes;
+  const std::uint64_t bytes = align_down(std::min({kLargestRoofFile, std::max(store, kSmallestRoofFile), free_bytes / 2}), 1_MiB);
+  if (bytes < kSmallestRoofFile) {
+    say("The roof is not measured: only {} of disk are left beside the store.", format_bytes(free_bytes));
+    return {};
+  }
+  results_.requests = roof_requests(json::parse(trainer_->engine().describe()));
+  TRY_ASSIGN(DriveRoof roof, DriveRoof::open(config_.nvme_path, bytes, results_.requests));
+  roof_.emplace(std::move(roof));
+  forget_peak_memory();
+  return {};
+}
+
+Result<StepSample> StepRun::timed_step(unsigned index, unsigned steps) {
+  const auto label = index == 0 ? std::string("warming up") : fmt::format("step {} of {}", index, steps);
+  const double done = 0.05 + 0.75 * index / (steps + 1);
+  const auto& samples = results_.samples;
+  progress_.show(done, samples.empty() ? label
+                                       : fmt::format("{}   {} each   {:.2f} GB/s", label, format_seconds(samples.back().seconds),
+                                                     static_cast<double>(samples.back().timed.sum()) * 1e-9 /
+                                                         samples.back().seconds));
+  return trainer_->step();
+}
+
+// The peak up to now; what the raw loop takes does not count.
+Result<> StepRun::note_peak() {
+  TRY_ASSIGN(const std::uint64_t peak, peak_memory_bytes());
+  results_.peak_bytes = std::max(results_.peak_bytes, peak);
+  return {};
+}
+
+// Long enough to mean something, short beside the steps.
+Result<> StepRun::slice() {
+  TRY(note_peak());
+  if (!roof_) return {};
+  TRY(go_on_unless_interrupted());
+  const double step = results_.samples.empty() ? 0 : results_.samples.back().seconds;
+  TRY_ASSIGN(results_.slices.emplace_back(), roof_->half_and_half(std::clamp(step * 0.1, 0.1, 0.5)));
+  forget_peak_memory();
+  return {};
+}
+
+Result<> StepRun::measure_steps() {
+  TRY(timed_step(0, steps_));
+  TRY(slice());
+  const zero3::EngineStats before = trainer_->engine().stats();
+  for (unsigned i = 1; i <= steps_; ++i) {
+    TRY_ASSIGN(results_.samples.emplace_back(), timed_step(i, steps_));
+    show_warnings();
+    TRY(slice());
+    const double rest = results_.samples.back().seconds * 2 + elapsed() * 0.2;  // the next step, the digest, the end
+    if (i < steps_ && i >= 2 && !options_.steps && !has_time_for(rest)) {
+      say("Stopped after {} steps, so that the run ends within a minute.", i);
+      break;
+    }
+  }
+  const zero3::EngineStats after = trainer_->engine().stats();
+  results_.engine_traffic = {after.nvme_read_bytes - before.nvme_read_bytes,
+                             after.nvme_write_bytes - before.nvme_write_bytes};
+  return {};
+}
+
+Result<> StepRun::look_at_results() {
+  progress_.show(0.82, "digest");
+  results_.stats = trainer_->engine().stats();
+  results_.gradient_bytes = gradients_->buffer_bytes();
+  TRY_ASSIGN(results_.digest, trainer_->engine().digest());
+  results_.engine = json::parse(trainer_->engine().describe());
+  results_.params = model_.elements();
+  results_.model = model_.name;
+  results_.states_on_nvme = on_nvme();
+  if (!options_.trace_file.empty()) TRY(trainer_->engine().write_trace(options_.trace_file));
+  return {};
+}
+
+Result<bool> StepRun::has_room_for_another() {
+  TRY_ASSIGN(const numa::HostMemory memory, numa::host_memory());
+  TRY_ASSIGN(const std::uint64_t disk, aio::free_bytes(config_.nvme_path));
+  const auto& stats = results_.stats;
+  return stats.host_bytes < memory.available_bytes / 2 && stats.nvme_bytes < disk / 2;
+}
+
+Result<> StepRun::compare_if_possible() {
+  const bool automatic = options_.compare == Compare::automatic;
+  if (options_.compare == Compare::none || !on_nvme()) return {};
+  const unsigned pairs = has_size(options_) && !automatic ? kPairs : kQuickPairs;
+  if (automatic) {
+    std::vector<double> seconds;
+    for (const StepSample& sample : results_.samples) seconds.push_back(sample.seconds + device_time_.seconds);
+    const double estimate = set_up_seconds_ + median_of(std::move(seconds)) * (2 * pairs + 1) * 1.25;
+    TRY_ASSIGN(const bool has_room, has_room_for_another());
+    if (!has_room || estimate > kLongestAutomaticComparison || !has_time_for(estimate + 2)) {
+      results_.comparison_note = fmt::format("not run: {}", has_room ? "it would have taken too long"
+                                                                     : "no room for a second engine");
+      return {};
+    }
+  }
+  zero3::EngineOptions options = engine_options();
+  options.run_id += "-without";
+  if (options_.compare == Compare::checksums) {
+    options.checksums = swap::Checksums::left_out;
+  } else {
+    options.arithmetic = zero3::Arithmetic::left_out;
+  }
+  progress_.show(0.85, "setting up the comparison");
+  const auto show = [&](unsigned done, unsigned all) {
+    progress_.show(0.85 + 0.1 * done / all, fmt::format("comparing, step {} of {}", done, all));
+  };
+  TRY_ASSIGN(results_.comparison, compare(*trainer_, model_, *gradients_, std::move(options), device_time_, pairs, show));
+  return {};
+}
+
+Result<> StepRun::close() {
+  TRY(trainer_->close());
+  trainer_.reset();
+  roof_.reset();
+  return {};
+}
+
+Result<> StepRun::measure_adam_roof() {
+  progress_.show(0.96, "memory");
+  AdamCaseOptions adam;
+  TRY_ASSIGN(adam.isa, cpu_adam::select_isa());
+  adam.elements = std::min<std::uint64_t>(16u << 20, results_.params);
+  adam.layout = dtype_of(config_) == zero3::Dtype::f32 ? AdamLayout::fp32 : AdamLayout::split_bf16;
+  adam.threads = static_cast<int>(config_.thread_count);
+  adam.rounds = 3;
+  adam.on_round = [](int) { return interrupted_by() == 0; };
+  TRY_ASSIGN(const AdamReport report, measure_adam(adam));
+  results_.adam_roof_gparam_s = report.cases.back().roof_gparam_s.median;
+  return {};
+}
+
+Result<> StepRun::report() {
+  progress_.clear();
+  const auto cases = step_cases(results_);
+  say("\n{}\n{}", table_of(cases), step_summary_text(results_));
+  if (options_.json_file.empty()) return {};
+  json report = step_json(results_, cases);
+  report["machine"] = describe_machine(on_nvme() ? config_.nvme_path : "");
+  report["versions"] = describe_versions();
+  report["seed"] = options_.seed;
+  report["seconds"] = elapsed();
+  return write_json(options_.json_file, report);
+}
+
+}  // namespace
+
+Result<> run_step(const StepArguments& options) {
+  TRY(catch_interrupts());
+  TRY_ASSIGN(Config config, step_config(options));
+  TRY(check_writable("--json", options.json_file));
+  TRY(check_writable("--trace", options.trace_file));
+  return StepRun(options, std::move(config)).run();
+}
+
+}  // namespace orlop::bench

@@ -1,0 +1,143 @@
+#include "bench/step_size.hpp"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+
+#include "base/bytes.hpp"
+#include "bench/drive_roof.hpp"
+#include "bench/quantities.hpp"
+#include "numa/host_memory.hpp"
+#include "swap/run_directory.hpp"
+
+namespace orlop::bench {
+namespace {
+
+constexpr std::uint64_t kMostMemory = 12'000'000'000;
+constexpr std::uint64_t kMostDisk = 40'000'000'000;
+constexpr double kShareOfMemory = 0.5;  // of what is available
+constexpr double kShareOfDisk = 0.6;
+constexpr double kTargetSeconds = 40;  // by estimate; the promise is 60
+constexpr std::uint64_t kMostParams = 4'000'000'000;
+constexpr std::uint64_t kLeastParams = 1'000'000;
+
+// What the estimate assumes of any machine that trains: conservative, since a wrong guess costs only size.
+constexpr double kFixedSeconds = 5;          // calibration, roofs, starting up
+constexpr double kPopulateBytesPerS = 2e9;   // first touch of memory
+constexpr double kGenerateParamsPerS = 1e9;  // making and handing over gradients
+constexpr double kHashParamsPerS = 0.25e9;   // the digest, one thread
+constexpr double kAdamParamsPerS = 0.5e9;    // states in memory
+constexpr double kSliceShare = 1.15;         // the raw loop between steps
+
+// States besides the parameter itself: lo or nothing, exp_avg, exp_avg_sq.
+std::uint32_t state_bytes(std::uint32_t param_bytes) { return param_bytes == 2 ? 10 : 8; }
+// On disk with the spares of the ring.
+constexpr double kStoreSlack = 1.05;
+
+bool is_on_disk(const SizeLimits& limits) { return limits.disk_bytes > 0; }
+
+// Two engines are there at the end, one of them without arithmetic.
+double engines(const SizeLimits& limits) { return is_on_disk(limits) ? 2 : 1; }
+
+double memory_per_param(const SizeLimits& limits) {
+  const double states = is_on_disk(limits) ? 0 : state_bytes(limits.param_bytes);
+  return engines(limits) * (2.0 * limits.param_bytes + states);
+}
+
+double disk_per_param(const SizeLimits& limits) { return engines(limits) * kStoreSlack * state_bytes(limits.param_bytes); }
+
+double step_seconds_per_param(const SizeLimits& limits) {
+  if (!is_on_disk(limits)) return 1 / kAdamParamsPerS;
+  return 2.0 * state_bytes(limits.param_bytes) / (limits.mixed_gb_s * 1e9);
+}
+
+double set_up_seconds_per_param(const SizeLimits& limits) {
+  const double populate = memory_per_param(limits) / kPopulateBytesPerS;
+  return is_on_disk(limits) ? populate + disk_per_param(limits) / (limits.first_write_gb_s * 1e9) : populate;
+}
+
+// Warm-up, the steps, the digest, and two pairs of steps with the second engine after its own warm-up.
+double seconds_per_param(const SizeLimits& limits, unsigned steps) {
+  const double compared = is_on_disk(limits) ? 5 : 0;
+  const double step = step_seconds_per_param(limits) + 1 / kGenerateParamsPerS;
+  return set_up_seconds_per_param(limits) + step * (kSliceShare * (steps + 1) + compared) + 1 / kHashParamsPerS;
+}
+
+// "316227766" -> 310000000: a number that one can remember.
+std::uint64_t two_digits(double params) {
+  const double power = std::pow(10.0, std::floor(std::log10(params)) - 1);
+  return static_cast<std::uint64_t>(std::floor(params / power) * power);
+}
+
+struct Bound {
+  double params;
+  std::string reason;
+};
+
+Result<std::uint64_t> free_disk_bytes(const std::string& directory) {
+  struct statvfs status = {};
+  if (::statvfs(directory.c_str(), &status) != 0) {
+    return fail(status_of_errno(errno), "nvme_path: on {}: {}", directory, describe_errno(errno));
+  }
+  return status.f_bavail * status.f_frsize;
+}
+
+constexpr std::uint64_t kTrialBytes = 512_MiB;
+constexpr double kTrialSeconds = 0.7;
+
+Result<> try_drive(const std::string& directory, std::uint64_t free_bytes, SizeLimits& limits) {
+  const std::uint64_t bytes = std::min(kTrialBytes, align_down(free_bytes / 8, 8_MiB));
+  if (bytes < 16_MiB) {
+    return fail(ORLOP_NO_SPACE, "nvme_path: on {}: only {} are free; free some, or choose another drive", directory,
+                format_whole_bytes(free_bytes));
+  }
+  TRY_ASSIGN(DriveRoof roof, DriveRoof::open(directory, bytes, {}));
+  TRY_ASSIGN(const IoRate mixed, roof.half_and_half(kTrialSeconds));
+  limits.mixed_gb_s = std::max(mixed.gb_per_s(), 1e-3);
+  limits.first_write_gb_s = std::max(roof.first_write().gb_per_s(), 1e-3);
+  return {};
+}
+
+std::uint64_t share(std::uint64_t available, double of, std::uint64_t most) {
+  return std::min(most, static_cast<std::uint64_t>(static_cast<double>(available) * of));
+}
+
+}  // namespace
+
+StepSize fit_size(const SizeLimits& limits, unsigned steps) {
+  const double by_time = (kTargetSeconds - kFixedSeconds) / seconds_per_param(limits, steps);
+  const double ring = is_on_disk(limits) ? engines(limits) * 0.3e9 : 0;
+  const double memory = std::max(0.0, static_cast<double>(limits.memory_bytes) - ring);
+  std::array<Bound, 4> bounds = {
+      Bound{by_time, is_on_disk(limits) ? fmt::format("the drive does {:.2f} GB/s and the run is to end within a minute",
+                                                      limits.mixed_gb_s)
+                                        : "the run is to end within a minute"},
+      Bound{memory / memory_per_param(limits), fmt::format("{} of memory may be used", format_bytes(limits.memory_bytes))},
+      Bound{is_on_disk(limits) ? static_cast<double>(limits.disk_bytes) / disk_per_param(limits) : kMostParams,
+            fmt::format("{} of disk may be used", format_bytes(limits.disk_bytes))},
+      Bound{kMostParams, "more would show nothing new"}};
+  const Bound& least = *std::ranges::min_element(bounds, {}, &Bound::params);
+  const std::uint64_t params = two_digits(std::max<double>(kLeastParams, least.params));
+  return {params, steps, fmt::format("Chose {} parameters because {}.", format_count(params), least.reason)};
+}
+
+Result<StepSize> choose_size(const Config& config, const StepArguments& options) {
+  constexpr unsigned kDefaultSteps = 4;
+  SizeLimits limits{};
+  limits.param_bytes = config.dtype == ORLOP_F32 ? 4 : 2;
+  TRY_ASSIGN(const numa::HostMemory memory, numa::host_memory());
+  limits.memory_bytes = share(memory.available_bytes, kShareOfMemory, kMostMemory);
+  if (config.memory.host) limits.memory_bytes = std::min(limits.memory_bytes, *config.memory.host);
+  if (config.offload_optimizer == OffloadDevice::nvme) {
+    TRY(swap::check_directory(config.nvme_path));
+    TRY_ASSIGN(const std::uint64_t free_bytes, free_disk_bytes(config.nvme_path));
+    limits.disk_bytes = share(free_bytes, kShareOfDisk, kMostDisk);
+    TRY(try_drive(config.nvme_path, free_bytes, limits));
+  }
+  return fit_size(limits, options.steps.value_or(kDefaultSteps));
+}
+
+}  // namespace orlop::bench
