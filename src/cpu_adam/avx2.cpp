@@ -23,6 +23,7 @@ struct Avx2 {
 
   static Float load(const float* from) { return _mm256_loadu_ps(from); }
   static void store(float* to, Float value) { _mm256_storeu_ps(to, value); }
+  static void store(std::uint16_t* to, Int packed) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), packed); }
   static Int load_16(const std::uint16_t* from) { return _mm256_cvtepu16_epi32(half_load(from)); }
   static Int load_signed_16(const std::int16_t* from) { return _mm256_cvtepi16_epi32(half_load(from)); }
   static void store_16(std::uint16_t* to, Int lower) {
@@ -43,7 +44,9 @@ struct Avx2 {
   static Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }
   static Int upper(Int a) { return _mm256_slli_epi32(a, 16); }  // lower halves to upper halves
   static Int lower(Int a) { return _mm256_srli_epi32(a, 16); }  // upper halves to lower halves
-  static Int lowest_16(Int a) { return _mm256_and_si256(a, all(0xffff)); }  // as store_16 wants it
+  static Int pack_16(Int a, Int b) {                            // values that fit into 16 bits
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), _MM_SHUFFLE(3, 1, 2, 0));
+  }
 
   static bool any_nan(Float a) { return _mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)) != 0; }
   static bool any_nan(Float a, Float b, Float c, Float d) {

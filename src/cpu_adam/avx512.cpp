@@ -2,7 +2,7 @@
 // compiled here could become the whole program's copy of it.
 #include <immintrin.h>
 
-#include "cpu_adam/vector_program.hpp"
+#include "cpu_adam/stripe_sums.hpp"
 
 #if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512VL__) || !defined(__AVX512DQ__)
 #error "compiled without its own instruction set: see meson.build"
@@ -23,6 +23,7 @@ struct Avx512 {
 
   static Float load(const float* from) { return _mm512_loadu_ps(from); }
   static void store(float* to, Float value) { _mm512_storeu_ps(to, value); }
+  static void store(std::uint16_t* to, Int packed) { _mm512_storeu_si512(to, packed); }
   static Int load_16(const std::uint16_t* from) { return _mm512_cvtepu16_epi32(half_load(from)); }
   static Int load_signed_16(const std::int16_t* from) { return _mm512_cvtepi16_epi32(half_load(from)); }
   static void store_16(std::uint16_t* to, Int lower) { half_store(to, _mm512_cvtepi32_epi16(lower)); }
@@ -41,7 +42,9 @@ struct Avx512 {
   static Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }
   static Int upper(Int a) { return _mm512_slli_epi32(a, 16); }      // lower halves to upper halves
   static Int lower(Int a) { return _mm512_srli_epi32(a, 16); }      // upper halves to lower halves
-  static Int lowest_16(Int a) { return a; }                         // as store_16 wants it
+  static Int pack_16(Int a, Int b) {                                // values that fit into 16 bits
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packus_epi32(a, b));
+  }
 
   static bool any_nan(Float a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
   static bool any_nan(Float a, Float b, Float c, Float d) {
@@ -49,6 +52,22 @@ struct Avx512 {
   }
   static Float canonical(Float a) {
     return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), floats(all(kernels::kCanonicalNan)));
+  }
+
+  // XXH3's steps for one stripe.
+  static Int load_stripe(const void* from) { return _mm512_loadu_si512(from); }
+  static void store_stripe(void* to, Int stripe) { _mm512_storeu_si512(to, stripe); }
+  static Int add_stripe(Int sum, Int stripe, Int key) {
+    const Int keyed = _mm512_xor_si512(stripe, key);
+    const Int product = _mm512_mul_epu32(keyed, _mm512_shuffle_epi32(keyed, _MM_PERM_DDBB));
+    const Int swapped = _mm512_shuffle_epi32(stripe, _MM_PERM_BADC);
+    return _mm512_add_epi64(_mm512_add_epi64(sum, swapped), product);
+  }
+  static Int scramble(Int sum, Int key) {
+    const Int prime = _mm512_set1_epi64(0x9E3779B1);
+    const Int mixed = _mm512_xor_si512(_mm512_xor_si512(sum, _mm512_srli_epi64(sum, 47)), key);
+    const Int high = _mm512_mul_epu32(_mm512_srli_epi64(mixed, 32), prime);
+    return _mm512_add_epi64(_mm512_mul_epu32(mixed, prime), _mm512_slli_epi64(high, 32));
   }
 
   struct Lanes {
@@ -75,6 +94,6 @@ struct Avx512 {
 
 }  // namespace
 
-constinit const KernelTable kAvx512Kernels = make_table<Vectors<Avx512>>(Isa::avx512);
+constinit const KernelTable kAvx512Kernels = make_table<SummingVectors<Avx512>>(Isa::avx512);
 
 }  // namespace orlop::cpu_adam

@@ -17,8 +17,8 @@ using kernels::WeightDecay;
 constexpr std::size_t size_of(GradType type) { return type == GradType::f32 ? 4 : 2; }
 constexpr std::size_t param_bytes(Master master) { return master == Master::itself ? 4 : 2; }
 
-// Planes together are 26 to 32 bytes per element: a tile and the one that is being fetched fit into any L2 cache.
-constexpr std::size_t kTileElements = 2048;
+// States and parameters of a tile stay in the L1 cache between hashing and arithmetic.
+constexpr std::size_t kTileElements = 1024;
 
 // Elements [first, first + count) of a span.
 template <Master kMaster, GradType kGrad>
@@ -34,6 +34,8 @@ AdamSpan part_of(const AdamSpan& span, std::size_t first, std::size_t count) {
   return part;
 }
 
+static_assert(XXH_VERSION_NUMBER >= 800 && XXH_VERSION_NUMBER < 900, "PlaneHash knows XXH3_state_t of 0.8");
+
 // XXH3_64bits of a plane that arrives in pieces.
 class PlaneHash {
  public:
@@ -43,24 +45,32 @@ class PlaneHash {
     return plane == nullptr ? 0 : XXH3_64bits_digest(&state_);
   }
 
+  // For kernels that take whole blocks of 1024 bytes themselves (stripe_sums.hpp): they start from the accumulators
+  // and leave theirs in what advance() returns, before the first add() and with more to be added afterwards.
+  static constexpr std::size_t kScrambleKey = 192 - 64;  // the last stripe's worth of the secret
+  [[nodiscard]] const void* accumulators() const { return state_.acc; }
+  [[nodiscard]] void* advance(std::size_t bytes) {
+    state_.totalLen += bytes;
+    return state_.acc;
+  }
+  [[nodiscard]] const unsigned char* secret() const { return state_.extSecret; }
+
  private:
   XXH3_state_t state_;
 };
 
-class StateHash {
- public:
+struct StateHash {
+  PlaneHash lo, master, exp_avg, exp_avg_sq;
+
   void add(const AdamSpan& part) {
-    if (part.lo != nullptr) lo_.add(part.lo, part.count * sizeof(*part.lo));
-    if (part.master != nullptr) master_.add(part.master, part.count * sizeof(*part.master));
-    exp_avg_.add(part.exp_avg, part.count * sizeof(*part.exp_avg));
-    exp_avg_sq_.add(part.exp_avg_sq, part.count * sizeof(*part.exp_avg_sq));
+    if (part.lo != nullptr) lo.add(part.lo, part.count * sizeof(*part.lo));
+    if (part.master != nullptr) master.add(part.master, part.count * sizeof(*part.master));
+    exp_avg.add(part.exp_avg, part.count * sizeof(*part.exp_avg));
+    exp_avg_sq.add(part.exp_avg_sq, part.count * sizeof(*part.exp_avg_sq));
   }
   [[nodiscard]] ChunkSums sums(const AdamSpan& span) const {
-    return {lo_.sum(span.lo), master_.sum(span.master), exp_avg_.sum(span.exp_avg), exp_avg_sq_.sum(span.exp_avg_sq)};
+    return {lo.sum(span.lo), master.sum(span.master), exp_avg.sum(span.exp_avg), exp_avg_sq.sum(span.exp_avg_sq)};
   }
-
- private:
-  PlaneHash lo_, master_, exp_avg_, exp_avg_sq_;
 };
 
 std::uint64_t plane_sum(const void* plane, std::size_t bytes) {
@@ -84,13 +94,48 @@ void update(const AdamSpan& span, const AdamConstants& constants) {
 }
 
 template <typename Arithmetic, Master kMaster, GradType kGrad>
+void update_with_sums(const AdamSpan& span, const AdamConstants& constants, StateHash* read, StateHash* written) {
+  if (constants.weight_decay == WeightDecay::l2) {
+    Arithmetic::template update_with_sums<kMaster, kGrad, WeightDecay::l2>(span, constants, read, written);
+  } else {
+    Arithmetic::template update_with_sums<kMaster, kGrad, WeightDecay::decoupled>(span, constants, read, written);
+  }
+}
+
+// How many elements from the start of a chunk on a kernel can sum in passing: whole multiples of its unit, but for
+// the last of them, over stretches that are such multiples.
+template <typename Arithmetic>
+std::size_t summed_in_passing(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count) {
+  constexpr std::size_t kUnit = Arithmetic::kSumsInPassing;
+  if constexpr (kUnit == 0) return 0;
+  std::size_t elements = 0;
+  for (std::size_t i = 0; i != stretch_count; ++i) {
+    elements += stretches[i].count;
+    if (stretches[i].count % kUnit != 0) break;
+  }
+  const std::size_t most = (elements < span.count ? elements : span.count) / kUnit * kUnit;
+  return most + kUnit > span.count && most != 0 ? most - kUnit : most;
+}
+
+template <typename Arithmetic, Master kMaster, GradType kGrad>
 void adam_hashed(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count, ChunkSums* before,
                  ChunkSums* after) {
   StateHash read;
   StateHash written;
+  const std::size_t in_passing = summed_in_passing<Arithmetic>(span, stretches, stretch_count);
   std::size_t first = 0;
+  std::size_t end = 0;
   for (const AdamStretch* stretch = stretches; stretch != stretches + stretch_count; ++stretch) {
-    const std::size_t end = first + stretch->count;
+    end += stretch->count;
+    if constexpr (Arithmetic::kSumsInPassing != 0) {
+      const std::size_t count = (end < in_passing ? end : in_passing) - first;
+      if (first < in_passing && count != 0) {
+        update_with_sums<Arithmetic, kMaster, kGrad>(part_of<kMaster, kGrad>(span, first, count), *stretch->constants,
+                                                     before == nullptr ? nullptr : &read,
+                                                     after == nullptr ? nullptr : &written);
+        first += count;
+      }
+    }
     while (first < end) {
       const std::size_t count = end - first < kTileElements ? end - first : kTileElements;
       const AdamSpan tile = part_of<kMaster, kGrad>(span, first, count);

@@ -62,6 +62,8 @@ class LanedSquares {
 };
 
 struct Scalar {
+  static constexpr std::size_t kSumsInPassing = 0;  // tile by tile
+
   template <Master kMaster, GradType kGrad, WeightDecay kDecay>
   static void update(const AdamSpan& span, const AdamConstants& constants) {
     for (std::size_t i = 0; i != span.count; ++i) {

@@ -6,31 +6,15 @@
 #include <cstdint>
 
 #include "kernels/adam_element.hpp"
+#include "kernels/adam_span.hpp"
 
 namespace orlop::cpu_adam {
 
 enum class Isa : std::uint8_t { scalar, avx2, avx512 };
 
-// How a parameter and its fp32 master are stored.
-enum class Master : std::uint8_t {
-  itself,    // fp32 parameter: `param` is the master
-  split,     // bf16 parameter: master = (param << 16) + lo (see kernels/adam_element.hpp)
-  separate,  // fp16 parameter: `master` in fp32, `param` rounded to nearest even from it
-};
-
-enum class GradType : std::uint8_t { f32, bf16, f16 };
-
-// Pointers to one range of elements of a block's planes. Ranges start at multiples of 1024 elements of the block.
-// Unused planes are null.
-struct AdamSpan {
-  void* param;          // float*, bf16 or fp16 bits as uint16_t*
-  std::int16_t* lo;     // Master::split
-  float* master;        // Master::separate
-  float* exp_avg;
-  float* exp_avg_sq;
-  const void* grad;
-  std::size_t count;
-};
+using kernels::AdamSpan;
+using kernels::GradType;
+using kernels::Master;
 
 // XXH3_64bits of the state planes of one chunk (those which the store holds; 0 for planes that are null above).
 struct ChunkSums {

@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kVectors = 4;
 
 template <GradType kType, typename V>
-typename V::Float read(const void* values, std::size_t i) {
+[[gnu::always_inline]] inline typename V::Float read(const void* values, std::size_t i) {
   if constexpr (kType == GradType::f32) return V::load(static_cast<const float*>(values) + i);
   const auto* bits = static_cast<const std::uint16_t*>(values) + i;
   if constexpr (kType == GradType::bf16) return V::floats(V::upper(V::load_16(bits)));
@@ -40,28 +40,11 @@ void write(void* values, std::size_t i, typename V::Float value) {
 }
 
 template <Master kMaster, typename V>
-typename V::Float read_master(const AdamSpan& span, std::size_t i) {
+[[gnu::always_inline]] inline typename V::Float read_master(const AdamSpan& span, std::size_t i) {
   if constexpr (kMaster == Master::itself) return V::load(static_cast<const float*>(span.param) + i);
   if constexpr (kMaster == Master::separate) return V::load(span.master + i);
   const auto* param = static_cast<const std::uint16_t*>(span.param) + i;
   return V::floats(V::add(V::upper(V::load_16(param)), V::load_signed_16(span.lo + i)));
-}
-
-template <Master kMaster, typename V>
-void write_master(const AdamSpan& span, std::size_t i, typename V::Float master) {
-  if constexpr (kMaster == Master::itself) {
-    V::store(static_cast<float*>(span.param) + i, master);
-  } else {
-    auto* param = static_cast<std::uint16_t*>(span.param) + i;
-    if constexpr (kMaster == Master::separate) {
-      V::store(span.master + i, master);
-      V::store_f16(param, master);
-    } else {
-      const typename V::Int bits = V::bits(master);
-      V::store_16(param, V::lower(V::add(bits, V::all(0x8000))));
-      V::store_16(reinterpret_cast<std::uint16_t*>(span.lo) + i, V::lowest_16(bits));
-    }
-  }
 }
 
 template <typename V>
@@ -80,7 +63,7 @@ struct Broadcast {
 
 // See adam_element: the same operations in the same order.
 template <WeightDecay kDecay, typename V>
-void step(const Broadcast<V>& c, typename V::Float grad, typename V::Float& param, typename V::Float& m,
+[[gnu::always_inline]] inline void step(const Broadcast<V>& c, typename V::Float grad, typename V::Float& param, typename V::Float& m,
           typename V::Float& v) {
   typename V::Float g = V::mul(grad, c.grad_scale);
   if constexpr (kDecay == WeightDecay::l2) g = V::fma(c.decay, param, g);
@@ -91,34 +74,93 @@ void step(const Broadcast<V>& c, typename V::Float grad, typename V::Float& para
   param = V::fnma(c.step_size, update, param);
 }
 
-template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V>
-void update_group(const AdamSpan& span, std::size_t i, const Broadcast<V>& c) {
-  typename V::Float g[kVectors], p[kVectors], m[kVectors], v[kVectors];
-#pragma GCC unroll 4
-  for (std::size_t k = 0; k != kVectors; ++k) {
-    const std::size_t at = i + k * V::kWidth;
-    g[k] = read<kGrad, V>(span.grad, at);
-    p[k] = read_master<kMaster, V>(span, at);
-    m[k] = V::load(span.exp_avg + at);
-    v[k] = V::load(span.exp_avg_sq + at);
-  }
-#pragma GCC unroll 4
-  for (std::size_t k = 0; k != kVectors; ++k) step<kDecay, V>(c, g[k], p[k], m[k], v[k]);
-  if (V::any_nan(p[0], p[1], p[2], p[3])) [[unlikely]] {
+// Where a kernel only computes.
+struct NoSums {
+  template <typename Group>
+  void read(const Group& /*group*/, const AdamSpan& /*span*/, std::size_t /*i*/) {}
+  template <typename Group>
+  void written(const Group& /*group*/) {}
+};
+
+template <Master kMaster, GradType kGrad, typename V>
+struct Group {
+  using Float = typename V::Float;
+  using Int = typename V::Int;
+  static constexpr std::size_t kElements = kVectors * V::kWidth;
+
+  Float grad[kVectors], master[kVectors], exp_avg[kVectors], exp_avg_sq[kVectors];
+  Int lo[kVectors / 2];  // as written: two vectors of elements in one of 16-bit values
+
+  [[gnu::always_inline]] void load(const AdamSpan& span, std::size_t i) {
 #pragma GCC unroll 4
     for (std::size_t k = 0; k != kVectors; ++k) {
-      p[k] = V::canonical(p[k]);
-      m[k] = V::canonical(m[k]);
-      v[k] = V::canonical(v[k]);
+      const std::size_t at = i + k * V::kWidth;
+      grad[k] = orlop::cpu_adam::read<kGrad, V>(span.grad, at);
+      master[k] = read_master<kMaster, V>(span, at);
+      exp_avg[k] = V::load(span.exp_avg + at);
+      exp_avg_sq[k] = V::load(span.exp_avg_sq + at);
     }
   }
+
+  template <WeightDecay kDecay>
+  [[gnu::always_inline]] void update(const Broadcast<V>& constants) {
 #pragma GCC unroll 4
-  for (std::size_t k = 0; k != kVectors; ++k) {
-    const std::size_t at = i + k * V::kWidth;
-    write_master<kMaster, V>(span, at, p[k]);
-    V::store(span.exp_avg + at, m[k]);
-    V::store(span.exp_avg_sq + at, v[k]);
+    for (std::size_t k = 0; k != kVectors; ++k) {
+      step<kDecay, V>(constants, grad[k], master[k], exp_avg[k], exp_avg_sq[k]);
+    }
+    if (!V::any_nan(master[0], master[1], master[2], master[3])) [[likely]] return;
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k != kVectors; ++k) {
+      master[k] = V::canonical(master[k]);
+      exp_avg[k] = V::canonical(exp_avg[k]);
+      exp_avg_sq[k] = V::canonical(exp_avg_sq[k]);
+    }
   }
+
+  [[gnu::always_inline]] void store(const AdamSpan& span, std::size_t i) {
+    if constexpr (kMaster == Master::split) {
+      store_split(static_cast<std::uint16_t*>(span.param) + i, span.lo + i);
+    } else {
+      store_master(kMaster == Master::itself ? static_cast<float*>(span.param) + i : span.master + i);
+    }
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k != kVectors; ++k) {
+      const std::size_t at = i + k * V::kWidth;
+      if constexpr (kMaster == Master::separate) {
+        V::store_f16(static_cast<std::uint16_t*>(span.param) + at, master[k]);
+      }
+      V::store(span.exp_avg + at, exp_avg[k]);
+      V::store(span.exp_avg_sq + at, exp_avg_sq[k]);
+    }
+  }
+
+ private:
+  [[gnu::always_inline]] void store_master(float* to) const {
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k != kVectors; ++k) V::store(to + k * V::kWidth, master[k]);
+  }
+
+  [[gnu::always_inline]] void store_split(std::uint16_t* param, std::int16_t* low) {
+#pragma GCC unroll 2
+    for (std::size_t k = 0; k != kVectors; k += 2) {
+      const Int first = V::bits(master[k]);
+      const Int second = V::bits(master[k + 1]);
+      const Int half = V::all(0x8000);
+      lo[k / 2] = V::pack_16(V::bit_and(first, V::all(0xffff)), V::bit_and(second, V::all(0xffff)));
+      V::store(param + k * V::kWidth, V::pack_16(V::lower(V::add(first, half)), V::lower(V::add(second, half))));
+      V::store(reinterpret_cast<std::uint16_t*>(low) + k * V::kWidth, lo[k / 2]);
+    }
+  }
+};
+
+template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V, typename Sums = NoSums>
+[[gnu::always_inline]] inline void update_group(const AdamSpan& span, std::size_t i, const Broadcast<V>& constants, Sums&& sums = {}) {
+  Group<kMaster, kGrad, V> group;
+  group.load(span, i);
+  sums.read(group, span, i);
+  group.template update<kDecay>(constants);
+  group.store(span, i);
+  sums.written(group);
 }
 
 // A padded copy of fewer elements than a group, so that the one program serves every length.
@@ -192,6 +234,8 @@ void square_lanes(const void* gradient, std::size_t i, typename V::Lanes& lanes)
 
 template <typename V>
 struct Vectors {
+  static constexpr std::size_t kSumsInPassing = 0;  // tile by tile
+
   template <Master kMaster, GradType kGrad, WeightDecay kDecay>
   static void update(const AdamSpan& span, const AdamConstants& constants) {
     constexpr std::size_t kGroup = kVectors * V::kWidth;

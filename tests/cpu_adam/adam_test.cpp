@@ -142,37 +142,45 @@ TEST(AdamChunk, WritesOnlyTheCanonicalNan) {
   });
 }
 
+// The definition: element by element with its stretch's constants.
+void run_by_element(const Kind& kind, Planes& planes, std::span<const AdamStretch> stretches) {
+  AdamSpan one = planes.span(kind.master, kind.grad);
+  one.count = 1;
+  for (const AdamStretch& stretch : stretches) {
+    const AdamStretch single = {1, stretch.constants};
+    for (std::size_t i = 0; i != stretch.count; ++i) {
+      adam_chunk(Isa::scalar, kind.master, kind.grad, one, {&single, 1}, nullptr, nullptr);
+      one.param = static_cast<char*>(one.param) + (kind.master == Master::itself ? 4 : 2);
+      if (one.lo != nullptr) ++one.lo;
+      if (one.master != nullptr) ++one.master;
+      ++one.exp_avg;
+      ++one.exp_avg_sq;
+      one.grad = static_cast<const char*>(one.grad) + (kind.grad == GradType::f32 ? 4 : 2);
+    }
+  }
+}
+
 TEST(AdamChunk, GivesEachStretchItsOwnConstants) {
   const auto constants = all_constants();
+  const std::vector<std::vector<std::size_t>> cuts = {
+      {1024, 4096, 1880}, {3072, 3072, 1024}, {100, 2048, 1000}, {1024, 1000, 2048}, {0, 512, 0}, {1, 2, 3}};
   for_each_kind(usable_isas(), [&](const Kind& kind) {
-    Planes expected(7000, 1);
-    expected.fill(5, Values::ordinary, kind.master, kind.grad);
-    Planes actual = expected;
-    const std::size_t lengths[] = {1024, 4096, 1880};
-    std::size_t first = 0;
-    std::vector<AdamStretch> stretches;
-    for (std::size_t i = 0; i != 3; ++i) {
-      // constants 1, 4 and 5: AdamW and Adam in turn
-      const AdamConstants& c = constants[i == 0 ? 1 : 3 + i];
-      for (std::size_t k = first; k != first + lengths[i]; ++k) {
-        AdamSpan one = expected.span(kind.master, kind.grad);
-        one.param = static_cast<char*>(one.param) + k * (kind.master == Master::itself ? 4 : 2);
-        if (one.lo != nullptr) one.lo += k;
-        if (one.master != nullptr) one.master += k;
-        one.exp_avg += k;
-        one.exp_avg_sq += k;
-        one.grad = static_cast<const char*>(one.grad) + k * (kind.grad == GradType::f32 ? 4 : 2);
-        one.count = 1;
-        const AdamStretch stretch = {1, &c};
-        adam_chunk(Isa::scalar, kind.master, kind.grad, one, {&stretch, 1}, nullptr, nullptr);
-      }
-      stretches.push_back({lengths[i], &c});
-      first += lengths[i];
+    for (const auto& lengths : cuts) {
+      // AdamW and Adam in turn
+      const std::vector<AdamStretch> stretches = {
+          {lengths[0], &constants[1]}, {lengths[1], &constants[4]}, {lengths[2], &constants[2]}};
+      const std::size_t count = lengths[0] + lengths[1] + lengths[2];
+      Planes expected(count, 1);
+      expected.fill(5, Values::ordinary, kind.master, kind.grad);
+      Planes actual = expected;
+      const ChunkSums read = chunk_sums(Isa::scalar, expected.span(kind.master, kind.grad));
+      run_by_element(kind, expected, stretches);
+      ChunkSums before, after;
+      adam_chunk(kind.isa, kind.master, kind.grad, actual.span(kind.master, kind.grad), stretches, &before, &after);
+      EXPECT_EQ(expected.difference(actual), "") << describe(kind) << ", " << lengths[0] << " first";
+      EXPECT_EQ(before, read) << describe(kind) << ", " << lengths[0] << " first";
+      EXPECT_EQ(after, chunk_sums(Isa::scalar, expected.span(kind.master, kind.grad))) << describe(kind);
     }
-    ChunkSums sums;
-    adam_chunk(kind.isa, kind.master, kind.grad, actual.span(kind.master, kind.grad), stretches, nullptr, &sums);
-    EXPECT_EQ(expected.difference(actual), "") << describe(kind);
-    EXPECT_EQ(sums, chunk_sums(Isa::scalar, expected.span(kind.master, kind.grad))) << describe(kind);
   });
 }
 
@@ -185,7 +193,8 @@ ChunkSums plain_sums(const AdamSpan& span) {
 
 TEST(AdamChunk, SumsArePlainXxh3OfWhatWasReadAndWritten) {
   for_each_kind(usable_isas(), [&](const Kind& kind) {
-    for (const std::size_t count : {0ul, 1ul, 63ul, 64ul, 1024ul, 2047ul, 2048ul, 2049ul, 10'000ul, 20'480ul}) {
+    for (const std::size_t count : {0, 1, 15, 60, 61, 63, 64, 121, 511, 512, 513, 1023, 1024, 1025, 1535, 1536, 1537, 2047,
+                                    2048, 2049, 10'000, 20'480}) {
       Planes planes(count, count % 3);
       planes.fill(count, Values::ordinary, kind.master, kind.grad);
       const AdamSpan span = planes.span(kind.master, kind.grad);

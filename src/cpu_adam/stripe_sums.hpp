@@ -1,0 +1,141 @@
+// XXH3_64bits of the state planes in registers, as the kernel reads and writes them: the sums' multiplications run in
+// the shadow of divisions, square roots and memory, and no plane is gone through again. Private to the kernel files
+// whose vectors are as long as XXH3's stripes, 64 bytes.
+//
+// XXH3 of more than 240 bytes: eight 64-bit accumulators take a stripe of 64 bytes after the other under a key that
+// moves by 8 bytes for each; after 16 stripes (1024 bytes, 256 floats, 512 of the lo plane) they are scrambled and
+// the key starts again. We run over whole multiples of 512 elements from the start of a chunk and leave the last of
+// them to the library's streaming (PlaneHash), which knows how planes end.
+#pragma once
+
+#include "cpu_adam/vector_program.hpp"
+
+namespace orlop::cpu_adam {
+namespace {
+
+constexpr std::size_t kSumElements = 512;
+
+// One accumulator for each plane; `key` is where in the secret the group's first stripe begins.
+template <Master kMaster, typename V>
+struct StripeAccumulators {
+  using Int = typename V::Int;
+  static constexpr bool kHasMaster = kMaster == Master::separate;
+  static constexpr bool kHasLo = kMaster == Master::split;
+
+  Int lo, master, exp_avg, exp_avg_sq;
+
+  void load(const StateHash& from) {
+    if constexpr (kHasLo) lo = V::load_stripe(from.lo.accumulators());
+    if constexpr (kHasMaster) master = V::load_stripe(from.master.accumulators());
+    exp_avg = V::load_stripe(from.exp_avg.accumulators());
+    exp_avg_sq = V::load_stripe(from.exp_avg_sq.accumulators());
+  }
+  void store(StateHash& to, std::size_t elements) const {
+    if constexpr (kHasLo) V::store_stripe(to.lo.advance(elements * 2), lo);
+    if constexpr (kHasMaster) V::store_stripe(to.master.advance(elements * 4), master);
+    V::store_stripe(to.exp_avg.advance(elements * 4), exp_avg);
+    V::store_stripe(to.exp_avg_sq.advance(elements * 4), exp_avg_sq);
+  }
+  [[gnu::always_inline]] void scramble_lo(Int key) {
+    if constexpr (kHasLo) lo = V::scramble(lo, key);
+  }
+  [[gnu::always_inline]] void scramble_wide(Int key) {
+    if constexpr (kHasMaster) master = V::scramble(master, key);
+    exp_avg = V::scramble(exp_avg, key);
+    exp_avg_sq = V::scramble(exp_avg_sq, key);
+  }
+  template <typename Group>
+  [[gnu::always_inline]] void add_wide(const Group& group, const unsigned char* key) {
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k != kVectors; ++k) {
+      const Int stripe_key = V::load_stripe(key + 8 * k);
+      exp_avg = V::add_stripe(exp_avg, V::bits(group.exp_avg[k]), stripe_key);
+      exp_avg_sq = V::add_stripe(exp_avg_sq, V::bits(group.exp_avg_sq[k]), stripe_key);
+      if constexpr (kHasMaster) master = V::add_stripe(master, V::bits(group.master[k]), stripe_key);
+    }
+  }
+  [[gnu::always_inline]] void add_lo(Int first, Int second, const unsigned char* key) {
+    lo = V::add_stripe(lo, first, V::load_stripe(key));
+    lo = V::add_stripe(lo, second, V::load_stripe(key + 8));
+  }
+};
+
+// Takes part in update_group.
+template <Master kMaster, typename V, bool kRead, bool kWritten>
+struct StripeSums {
+  StripeAccumulators<kMaster, V> of_read, of_written;
+  const unsigned char* wide_key;
+  const unsigned char* lo_key;
+
+  template <typename Group>
+  [[gnu::always_inline]] void read(const Group& group, const AdamSpan& span, std::size_t i) {
+    if constexpr (!kRead) return;
+    of_read.add_wide(group, wide_key);
+    if constexpr (kMaster == Master::split) {
+      of_read.add_lo(V::load_stripe(span.lo + i), V::load_stripe(span.lo + i + 2 * V::kWidth), lo_key);
+    }
+  }
+  template <typename Group>
+  [[gnu::always_inline]] void written(const Group& group) {
+    if constexpr (!kWritten) return;
+    of_written.add_wide(group, wide_key);
+    if constexpr (kMaster == Master::split) of_written.add_lo(group.lo[0], group.lo[1], lo_key);
+  }
+  [[gnu::always_inline]] void scramble_wide(typename V::Int key) {
+    if constexpr (kRead) of_read.scramble_wide(key);
+    if constexpr (kWritten) of_written.scramble_wide(key);
+  }
+  [[gnu::always_inline]] void scramble_lo(typename V::Int key) {
+    if constexpr (kRead) of_read.scramble_lo(key);
+    if constexpr (kWritten) of_written.scramble_lo(key);
+  }
+};
+
+// A whole multiple of kSumElements.
+template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V, bool kRead, bool kWritten>
+void update_summing(const AdamSpan& span, const AdamConstants& constants, StateHash* read, StateHash* written) {
+  constexpr std::size_t kGroup = kVectors * V::kWidth;
+  constexpr std::size_t kGroupsPerScramble = 16 / kVectors;  // of a plane of floats
+  const Broadcast<V> broadcast(constants);
+  const unsigned char* secret = (kRead ? read : written)->exp_avg.secret();
+  const typename V::Int scramble_key = V::load_stripe(secret + PlaneHash::kScrambleKey);
+  StripeSums<kMaster, V, kRead, kWritten> sums;
+  if constexpr (kRead) sums.of_read.load(*read);
+  if constexpr (kWritten) sums.of_written.load(*written);
+  for (std::size_t i = 0; i != span.count;) {
+    sums.lo_key = secret;
+    for (std::size_t half = 0; half != 2; ++half) {
+      sums.wide_key = secret;
+      for (std::size_t group = 0; group != kGroupsPerScramble; ++group) {
+        update_group<kMaster, kGrad, kDecay, V>(span, i, broadcast, sums);
+        sums.wide_key += 8 * kVectors;
+        sums.lo_key += 8 * kVectors / 2;
+        i += kGroup;
+      }
+      sums.scramble_wide(scramble_key);
+    }
+    sums.scramble_lo(scramble_key);
+  }
+  if constexpr (kRead) sums.of_read.store(*read, span.count);
+  if constexpr (kWritten) sums.of_written.store(*written, span.count);
+}
+
+template <typename V>
+struct SummingVectors : Vectors<V> {
+  static constexpr std::size_t kSumsInPassing = kSumElements;
+
+  template <Master kMaster, GradType kGrad, WeightDecay kDecay>
+  static void update_with_sums(const AdamSpan& span, const AdamConstants& constants, StateHash* read,
+                               StateHash* written) {
+    if (read == nullptr) {
+      update_summing<kMaster, kGrad, kDecay, V, false, true>(span, constants, read, written);
+    } else if (written == nullptr) {
+      update_summing<kMaster, kGrad, kDecay, V, true, false>(span, constants, read, written);
+    } else {
+      update_summing<kMaster, kGrad, kDecay, V, true, true>(span, constants, read, written);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace orlop::cpu_adam
