@@ -1,10 +1,10 @@
-// ElementType: what an array on the device holds.
+// ElementType: what an array on the device holds: whatever a gradient can be.
 #pragma once
 
-#include <cstdint>
+#include "kernels/adam_span.hpp"
 
 namespace orlop::kernels {
 
-enum class ElementType : std::uint8_t { f32, bf16, f16 };
+using ElementType = GradType;
 
 }  // namespace orlop::kernels
