@@ -49,8 +49,8 @@ python_suite() {
 # Tests that try all 2^32 patterns are in the release build.
 sanitized() {  # sanitized FOLDER SANITIZERS RESULTS
   export GTEST_FILTER='-*EveryPattern*:*EveryMaster*'
-  build "$1" -- --buildtype=plain --optimization=0 -Dcpp_args=-g1 "-Db_sanitize=$2" -Db_lundef=false -Dbench=disabled \
-    -Dcuda=disabled
+  build "$1" -- --buildtype=plain --optimization=0 -Dcpp_args=-g1 -Db_ndebug=false "-Db_sanitize=$2" -Db_lundef=false \
+    -Dbench=disabled -Dcuda=disabled
   meson_suite "$1" --suite unit --suite io --suite simd --timeout-multiplier 6 "$3"
 }
 
