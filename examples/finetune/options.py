@@ -21,7 +21,7 @@ CONFIG: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "gradient_clipping": 1.0,
     "bf16": {"enabled": True},
-    "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "betas": [0.9, 0.95], "weight_decay": 0.01}},
+    "optimizer": {"type": "AdamW", "params": {"lr": 2e-4, "betas": [0.9, 0.95], "weight_decay": 0.01}},
     "zero_optimization": {"stage": 3, "offload_optimizer": {}},
     "orlop": {"memory": {}},
 }

@@ -100,7 +100,8 @@ def _store(outcome: Outcome) -> list[tuple[str, str]]:
 def _memory(outcome: Outcome) -> list[tuple[str, str]]:
     stats = outcome.stats
     parameters = stats["params"]
-    without = sum(BYTES_IN_MEMORY.values())
+    each = sum(BYTES_IN_MEMORY.values())
+    in_memory = parameters * each
     budget = f" of a budget of {stats['host_budget_bytes'] / GIB:.2f}" if stats["host_budget_bytes"] else ""
     parts = " + ".join(f"{size} {name}" for name, size in BYTES_IN_MEMORY.items())
     return [
@@ -111,11 +112,12 @@ def _memory(outcome: Outcome) -> list[tuple[str, str]]:
         ),
         (
             "without it",
-            f"{parameters / 1e6:.1f} M parameters x {without} bytes ({parts}) = {parameters * without / GIB:.2f} GiB",
+            f"{parameters / 1e6:.1f} M parameters x {each} bytes ({parts}) = {in_memory / GIB:.2f} GiB",
         ),
         (
             "process",
-            f"{outcome.peak_process_bytes / GIB:.2f} GiB at its peak (VmHWM): with torch, activations and loading",
+            f"{outcome.peak_process_bytes / GIB:.2f} GiB at its peak (VmHWM), torch, activations and loading included; "
+            f"with all of it in memory {(outcome.peak_process_bytes - stats['host_bytes'] + in_memory) / GIB:.2f}",
         ),
     ]
 
@@ -135,11 +137,11 @@ def _python(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def save(outcome: Outcome, folder: Path) -> list[Path]:
-    """Writes the numbers and the picture into `folder`."""
+    """Writes the numbers into `folder`, and the picture unless Ctrl-C asked for a quick end."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = folder / "summary.json"
     numbers.write_text(json.dumps(asdict(outcome), indent=1))
-    if not outcome.steps:
+    if not outcome.steps or outcome.was_interrupted:
         return [numbers]
     return [numbers, _picture(outcome, folder / "loss.png")]
 
