@@ -94,7 +94,7 @@ void fill(const AdamSpan& span, AdamLayout layout, std::uint64_t first) {
   }
 }
 
-// Which vector size moves memory fastest depends on the processor, not on the kernel that is measured.
+// Which of these moves memory fastest depends on the processor, not on the kernel that is measured.
 std::vector<Roof> roofs_of(cpu_adam::Isa isa, AdamLayout layout) {
   std::vector<const Roofs*> tables;
 #if defined(ORLOP_X86_ROOFS)
@@ -105,7 +105,9 @@ std::vector<Roof> roofs_of(cpu_adam::Isa isa, AdamLayout layout) {
 #endif
   if (tables.empty()) tables.push_back(&kRoofs16);
   std::vector<Roof> roofs;
-  for (const Roofs* table : tables) roofs.push_back(layout == AdamLayout::fp32 ? table->fp32 : table->split);
+  for (const Roofs* table : tables) {
+    for (const Roof roof : layout == AdamLayout::fp32 ? table->fp32 : table->split) roofs.push_back(roof);
+  }
   return roofs;
 }
 

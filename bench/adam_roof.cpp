@@ -33,9 +33,27 @@ struct Loaded {
   }
 };
 
+enum class Prefetching { hardware, software };
+
+constexpr std::size_t kBytesAhead = 2048;
+
+template <Prefetching kPrefetching, std::size_t kBytes>
+void prefetch(const void* plane, std::size_t byte) {
+  if constexpr (kPrefetching == Prefetching::hardware) return;
+#pragma GCC unroll 4
+  for (std::size_t line = 0; line < kBytes; line += 64) {
+    __builtin_prefetch(static_cast<const char*>(plane) + byte + kBytesAhead + line);
+  }
+}
+
+template <Prefetching kPrefetching>
 void run_fp32(const RoofSpan& span, std::uint32_t mask_word) {
   const Vector mask = Vector{} + mask_word;
   for (std::size_t byte = 0; byte != span.count * 4; byte += kGroup * 4) {
+    prefetch<kPrefetching, kGroup * 4>(span.param, byte);
+    prefetch<kPrefetching, kGroup * 4>(span.exp_avg, byte);
+    prefetch<kPrefetching, kGroup * 4>(span.exp_avg_sq, byte);
+    prefetch<kPrefetching, kGroup * 4>(span.grad, byte);
     const Loaded<4> grad(span.grad, byte), param(span.param, byte), m(span.exp_avg, byte), v(span.exp_avg_sq, byte);
     param.store(span.param, byte, grad, mask);
     m.store(span.exp_avg, byte, grad, mask);
@@ -43,9 +61,15 @@ void run_fp32(const RoofSpan& span, std::uint32_t mask_word) {
   }
 }
 
+template <Prefetching kPrefetching>
 void run_split(const RoofSpan& span, std::uint32_t mask_word) {
   const Vector mask = Vector{} + mask_word;
   for (std::size_t byte = 0; byte != span.count * 2; byte += kGroup * 2) {
+    prefetch<kPrefetching, kGroup * 2>(span.param, byte);
+    prefetch<kPrefetching, kGroup * 2>(span.lo, byte);
+    prefetch<kPrefetching, kGroup * 2>(span.grad, byte);
+    prefetch<kPrefetching, kGroup * 4>(span.exp_avg, 2 * byte);
+    prefetch<kPrefetching, kGroup * 4>(span.exp_avg_sq, 2 * byte);
     const Loaded<2> grad(span.grad, byte), param(span.param, byte), lo(span.lo, byte);
     const Loaded<4> m(span.exp_avg, 2 * byte), v(span.exp_avg_sq, 2 * byte);
     param.store(span.param, byte, grad, mask);
@@ -57,6 +81,9 @@ void run_split(const RoofSpan& span, std::uint32_t mask_word) {
 
 }  // namespace
 
-constinit const Roofs ORLOP_ROOF_NAME = {run_fp32, run_split};
+constinit const Roofs ORLOP_ROOF_NAME = {
+    {run_fp32<Prefetching::hardware>, run_fp32<Prefetching::software>},
+    {run_split<Prefetching::hardware>, run_split<Prefetching::software>},
+};
 
 }  // namespace orlop::bench

@@ -20,8 +20,8 @@ struct RoofSpan {
 using Roof = void (*)(const RoofSpan& span, std::uint32_t mask);
 
 struct Roofs {
-  Roof fp32;
-  Roof split;
+  Roof fp32[2];   // left to the hardware's prefetching, and with software's
+  Roof split[2];
 };
 // The same source (adam_roof.cpp) for 16, 32 and 64 byte vectors.
 extern const Roofs kRoofs16;

@@ -260,6 +260,7 @@ json step_json(const StepResults& r, const std::vector<Case>& cases) {
             {"memory_bytes", r.requests.memory_bytes},
             {"mixing", r.requests.mixing == aio::Mixing::phased ? "phased" : "mixed"}}},
           {"comparison", comparison_json(r)},
+          {"phase_seconds", r.phase_seconds},
           {"engine", r.engine}};
 }
 

@@ -27,7 +27,8 @@ struct StepResults {
   std::uint64_t peak_bytes = 0;
   std::uint64_t digest = 0;
   double adam_roof_gparam_s = 0;
-  nlohmann::json engine;  // as it describes itself
+  nlohmann::json engine;         // as it describes itself
+  nlohmann::json phase_seconds;  // of the run's parts, by name
 };
 
 // The request sizes that the engine uses, from its description.

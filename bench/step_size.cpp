@@ -47,7 +47,10 @@ double memory_per_param(const SizeLimits& limits) {
   return engines(limits) * (2.0 * limits.param_bytes + states);
 }
 
-double disk_per_param(const SizeLimits& limits) { return engines(limits) * kStoreSlack * state_bytes(limits.param_bytes); }
+// And the raw loop's file is as large as a store.
+double disk_per_param(const SizeLimits& limits) {
+  return (engines(limits) + 1) * kStoreSlack * state_bytes(limits.param_bytes);
+}
 
 double step_seconds_per_param(const SizeLimits& limits) {
   if (!is_on_disk(limits)) return 1 / kAdamParamsPerS;

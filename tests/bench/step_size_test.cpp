@@ -42,7 +42,7 @@ TEST(StepSize, KeepsWithinTheDisk) {
   small.disk_bytes = 1'000'000'000;
   const StepSize size = fit_size(small, 4);
   EXPECT_THAT(size.why, HasSubstr("of disk"));
-  EXPECT_LE(size.params * 20, 1'000'000'000u);
+  EXPECT_LE(size.params * 30, 1'000'000'000u);
 }
 
 TEST(StepSize, CountsStatesWhereTheyAreInMemory) {
