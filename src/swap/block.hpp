@@ -37,8 +37,8 @@ class PlaneSet {
   std::uint8_t bits_ = 0;
 };
 
-// The grain of checksums: small enough that a chunk's planes stay in a core's L2 cache between the check of what was
-// read and the arithmetic, so that nothing is ever computed from bytes that were not verified.
+// The grain of checksums: small enough that a chunk's parameters, updated in a copy until its states have proved sound,
+// stay in a core's cache meanwhile.
 inline constexpr std::uint64_t kChunkElements = 16 * 1024;
 
 struct BlockSpec {

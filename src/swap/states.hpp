@@ -18,10 +18,10 @@
 
 namespace orlop::swap {
 
-// One block under work. When `recorded` is not empty the three spans have one entry per chunk: the visitor sums each
-// chunk as it was read, stores that in `read`, and only if it equals `recorded` computes with the chunk and stores the
-// sums of what it wrote in `written`, all while the chunk is in cache. A chunk that differs is left alone; the tier
-// compares `read` with `recorded` after the visit, reports the first difference (ORLOP_CORRUPT) and writes nothing.
+// One block under work. When `recorded` is not empty the three spans have one entry per chunk: the visitor stores the sums
+// of what it read in `read` and of what it wrote in `written`, both taken while the chunk is in cache, and lets nothing
+// outside the block's memory depend on a chunk whose `read` differs from `recorded`. The tier compares the two after the
+// visit, reports the first difference (ORLOP_CORRUPT) and writes nothing of that block.
 struct Visit {
   std::uint32_t block;
   BlockMemory memory;

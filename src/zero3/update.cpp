@@ -1,6 +1,7 @@
 #include "zero3/update.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <utility>
 
@@ -37,6 +38,49 @@ swap::ChunkSums to_swap(const cpu_adam::ChunkSums& sums) {
 void adopt_master(cpu_adam::Isa isa, const cpu_adam::AdamSpan& span) {
   cpu_adam::grad_intake(isa, cpu_adam::Intake::store, cpu_adam::GradType::f32, span.master, cpu_adam::GradType::f16,
                         span.param, span.count, nullptr);
+}
+
+// One chunk and what is to be done with it.
+struct ChunkWork {
+  cpu_adam::Isa isa;
+  Dtype dtype;
+  cpu_adam::GradType grad;
+  cpu_adam::AdamSpan span;
+  std::span<const cpu_adam::AdamStretch> stretches;
+};
+
+void run_adam(const ChunkWork& work, const cpu_adam::AdamSpan& span, cpu_adam::ChunkSums* read,
+              cpu_adam::ChunkSums* written) {
+  cpu_adam::adam_chunk(work.isa, master_of(work.dtype), work.grad, span, work.stretches, read, written);
+}
+
+// States are summed in the pass that computes with them, so whether they were sound is known only afterwards: parameters
+// are updated in a copy that stays in cache, and take its values only if they were.
+void update_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swap::ChunkSums& read,
+                     swap::ChunkSums& written) {
+  static thread_local std::vector<std::byte> params;
+  params.resize(work.span.count * bytes_of(work.dtype));
+  std::memcpy(params.data(), work.span.param, params.size());
+  cpu_adam::AdamSpan trial = work.span;
+  trial.param = params.data();
+  cpu_adam::ChunkSums found;
+  cpu_adam::ChunkSums made;
+  run_adam(work, trial, &found, &made);
+  read = to_swap(found);
+  if (read != recorded) return;
+  written = to_swap(made);
+  std::memcpy(work.span.param, params.data(), params.size());
+}
+
+// The first update of an fp16 parameter: the master that was read is checked, then replaced by the parameter's value.
+void adopt_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swap::ChunkSums& read,
+                    swap::ChunkSums& written) {
+  read = to_swap(cpu_adam::chunk_sums(work.isa, work.span));
+  if (read != recorded) return;
+  adopt_master(work.isa, work.span);
+  cpu_adam::ChunkSums made;
+  run_adam(work, work.span, nullptr, &made);
+  written = to_swap(made);
 }
 
 }  // namespace
@@ -102,25 +146,28 @@ void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
   const Block& block = parts_.blocks[visit.block];
   const Unit& unit = parts_.plan.units[block.unit];
   const Range range = chunk_range(chunk, block.range.size());
-  const cpu_adam::AdamSpan span = span_of(visit.block, visit.memory, range);
-
   static thread_local std::vector<cpu_adam::AdamStretch> stretches;
+  find_stretches(visit.block, range, constants, stretches);
+  const ChunkWork work{parts_.isa, unit.dtype, grad_type_of(parts_.buffers.grad_dtype(block.unit)),
+                       span_of(visit.block, visit.memory, range), stretches};
+  const bool is_adopted = adopted_[visit.block];
+  if (visit.recorded.empty()) {
+    if (!is_adopted) adopt_master(parts_.isa, work.span);
+    run_adam(work, work.span, nullptr, nullptr);
+  } else if (is_adopted) {
+    update_verified(work, visit.recorded[chunk], visit.read[chunk], visit.written[chunk]);
+  } else {
+    adopt_verified(work, visit.recorded[chunk], visit.read[chunk], visit.written[chunk]);
+  }
+}
+
+void Update::find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::AdamConstants> constants,
+                            std::vector<cpu_adam::AdamStretch>& stretches) const {
   stretches.clear();
-  for (const auto& [group_range, group] : groups_[visit.block]) {
-    const Range part = intersect(group_range, range);
+  for (const auto& [range, group] : groups_[block]) {
+    const Range part = intersect(range, chunk);
     if (!part.empty()) stretches.push_back({part.size(), &constants[static_cast<std::size_t>(group)]});
   }
-
-  const auto master = master_of(unit.dtype);
-  const auto grad = grad_type_of(parts_.buffers.grad_dtype(block.unit));
-  if (!visit.recorded.empty()) {
-    visit.read[chunk] = to_swap(cpu_adam::chunk_sums(parts_.isa, span));
-    if (visit.read[chunk] != visit.recorded[chunk]) return;
-  }
-  if (!adopted_[visit.block]) adopt_master(parts_.isa, span);
-  cpu_adam::ChunkSums written;
-  cpu_adam::adam_chunk(parts_.isa, master, grad, span, stretches, nullptr, visit.recorded.empty() ? nullptr : &written);
-  if (!visit.recorded.empty()) visit.written[chunk] = to_swap(written);
 }
 
 cpu_adam::AdamSpan Update::span_of(std::uint32_t index, const swap::BlockMemory& memory, Range chunk) const {

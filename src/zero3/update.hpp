@@ -57,6 +57,8 @@ class Update {
   Result<> visit(const swap::Visit& visit, std::span<const kernels::AdamConstants> constants);
   void update_chunk(const swap::Visit& visit, std::uint64_t chunk,
                     std::span<const kernels::AdamConstants> constants) const;
+  void find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::AdamConstants> constants,
+                      std::vector<cpu_adam::AdamStretch>& stretches) const;
   [[nodiscard]] cpu_adam::AdamSpan span_of(std::uint32_t block, const swap::BlockMemory& memory, Range chunk) const;
   Result<> copy_out(std::uint32_t block);
 

@@ -180,6 +180,31 @@ TEST(Engine, AFlippedByteStopsTheStepAndNamesTheFile) {
   EXPECT_EQ(engine->backward_end().error().status, ORLOP_CORRUPT) << "an engine that has stopped stays stopped";
 }
 
+TEST(Engine, NoParameterIsComputedFromCorruptStates) {
+  const TemporaryDirectory directory;
+  const auto params = small_model(Dtype::f32);
+  auto engine = open_engine(nvme_config(directory.path(), R"(, "orlop": {"run_id": "flip"})"), params).value();
+  write_initial(*engine, params);
+  train(*engine, params, 2);
+  ASSERT_TRUE(engine->drain(-1));
+  const auto* const values = static_cast<const float*>(engine->address(0).value());
+  const std::vector<float> before(values, values + params[0].numel);
+  {
+    const auto store = directory.path() / "orlop" / "flip" / "rank0.store";
+    std::fstream file(store, std::ios::in | std::ios::out | std::ios::binary);
+    const std::vector<char> garbage(8192, '\x47');  // moments of 5e4: updates would be far off
+    const auto size = std::filesystem::file_size(store);
+    for (std::uint64_t at = 1 << 18; at + garbage.size() < size; at += 1 << 18) {
+      file.seekp(static_cast<std::streamoff>(at));
+      file.write(garbage.data(), static_cast<std::streamsize>(garbage.size()));
+    }
+  }
+  give_gradients(*engine, params, 9);
+  ASSERT_TRUE(engine->backward_end());
+  ASSERT_EQ(step(*engine).error().status, ORLOP_CORRUPT);
+  for (std::size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(values[i], before[i], 0.01) << i;
+}
+
 TEST(Engine, ASecondEngineOnTheSameRunIsRefused) {
   const TemporaryDirectory directory;
   const auto config = nvme_config(directory.path(), R"(, "orlop": {"run_id": "one"})");
