@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+torch.set_num_threads(1)  # the models are small, and the machine may be busy
+
 LEARNING = {"type": "AdamW", "params": {"lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-5, "weight_decay": 0.1}}
 
 

@@ -287,6 +287,7 @@ def test_a_loss_must_be_a_tensor() -> None:
         engine.backward(1.0)  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
 def test_second_derivatives_are_refused() -> None:
     with initialize() as engine, pytest.raises(orlop.UnsupportedError, match="create_graph=True"):
         loss_of(engine, batches(1)[0]).backward(create_graph=True)
