@@ -56,7 +56,7 @@ def meson_cases(log: Path) -> Iterator[Case]:
     seen: set[str] = set()
     for line in log.read_text().splitlines():
         test = json.loads(line)
-        name, result = test["name"], test["result"]
+        name, result = test["name"].split(" / ")[-1], test["result"]  # "project:suite / name"
         if name in seen:
             yield Case(name, "failed", "two tests have this name and overwrite each other's results")
         seen.add(name)

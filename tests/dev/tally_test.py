@@ -21,7 +21,7 @@ def suite(results: Path, name: str, status: int, tests: dict[str, tuple[str, str
     folder.mkdir()
     (folder / "status").write_text(f"{status}\n")
     if tests is not None:
-        rows = [{"name": test, "result": result, "returncode": 1, "stdout": "says why\n"}
+        rows = [{"name": f"orlop:unit / {test}", "result": result, "returncode": 1, "stdout": "says why\n"}
                 for test, (result, _) in tests.items()]
         (folder / "meson.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
         for test, (_, cases) in tests.items():
