@@ -21,7 +21,7 @@ POLL_MS = 100  # how long a wait keeps Ctrl-C waiting
 
 def check(status: int) -> None:
     """Raises what a status other than OK stands for."""
-    if status != Status.OK:
+    if status:
         raise error_of(status, (library.last_error() or b"").decode("utf-8", "replace"))
     raise_if_interrupted()
 
