@@ -23,11 +23,7 @@ std::string build_info() {
       {"compiler", __VERSION__},
       {"queues", queues},
       {"isa", isa ? std::string(cpu_adam::name_of(*isa)) : isa.error().message},
-#ifdef ORLOP_HAVE_CUDA
-      {"cuda", true},
-#else
-      {"cuda", false},
-#endif
+      {"cuda", device::is_built_with_cuda()},
       {"cuda_devices", device::cuda_device_count()}}
       .dump();
 }

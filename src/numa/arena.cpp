@@ -169,14 +169,14 @@ Result<Arena> Arena::create(const Topology& topology, std::uint64_t bytes, const
   arena.mapped_ = align_down(padded, kHugePageBytes);
 
   if (auto mapping = map_explicit_huge(arena.mapped_, topology, options)) {
-    keep_from_children(mapping->memory());
+    if (options.children == Children::do_without) keep_from_children(mapping->memory());
     arena.data_ = mapping->release();
     arena.page_kind_ = PageKind::explicit_huge;
     return arena;
   }
   TRY(check_room(topology, bytes, arena.mapped_));
   TRY_ASSIGN(Mapping mapping, map_aligned(arena.mapped_));
-  keep_from_children(mapping.memory());
+  if (options.children == Children::do_without) keep_from_children(mapping.memory());
   arena.page_kind_ = ask_for_huge_pages(mapping.memory());
   prefer_node(mapping.memory(), topology, options.node);
   if (options.populate == Populate::now) {

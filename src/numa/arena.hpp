@@ -1,8 +1,8 @@
 // Arena: one stretch of host memory of exactly the size asked for, 2 MiB-aligned, in huge pages where the
 // system gives them, preferring a NUMA node, populated in parallel, kept until it is destroyed.
 //
-// A child made by fork() does not have the mapping: copies on write would break the parent's budget, and
-// memory that a device or a ring has registered must not change its pages.
+// A child made by fork() does not have the mapping unless it is asked for: copies on write would break the parent's
+// budget, and memory that a device or a ring has registered must not change its pages.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,11 @@ namespace orlop::numa {
 enum class PageKind : std::uint8_t { explicit_huge, transparent_huge, small };
 enum class Populate : std::uint8_t { now, on_touch };
 
+enum class Children : std::uint8_t { do_without, inherit };
+
 struct ArenaOptions {
   int node = -1;  // index into Topology::nodes(); -1: any
+  Children children = Children::do_without;
   Populate populate = Populate::now;
 };
 

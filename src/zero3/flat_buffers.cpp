@@ -57,7 +57,9 @@ FlatBuffers::~FlatBuffers() {
 Result<FlatBuffers> FlatBuffers::create(const numa::Topology& topology, device::Device& device,
                                         const UnitPlan& plan, Accumulation accumulation) {
   const FlatBytes needed = bytes_needed(plan, accumulation, device.is_host_addressable());
-  TRY_ASSIGN(numa::Arena arena, numa::Arena::create(topology, needed.host));
+  // A data loader's worker that was forked may look at the model: parameters are there for it to read.
+  const numa::ArenaOptions options{.children = numa::Children::inherit};
+  TRY_ASSIGN(numa::Arena arena, numa::Arena::create(topology, needed.host, options));
   FlatBuffers buffers(device, std::move(arena));
   if (needed.device != 0) {
     TRY_ASSIGN(buffers.device_memory_, device.allocate(needed.device));
