@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <ctime>
 #include <poll.h>
@@ -55,6 +56,10 @@ Result<> set_up(io_uring& ring, unsigned entries) {
   return fail(ORLOP_UNSUPPORTED, "io_uring queue: set up with {} entries: {}{}", entries,
               describe_errno(-error), hint);
 }
+
+// Once per process: a calibration makes dozens of queues.
+std::atomic<bool> warned_about_memory = false;
+std::atomic<bool> warned_about_files = false;
 
 struct RegisteredPiece {
   const std::byte* begin;
@@ -142,7 +147,7 @@ class UringQueue final : public Queue {
     if (fds.empty()) return;
     const int error = io_uring_register_files(&ring_, fds.data(), static_cast<unsigned>(fds.size()));
     if (error >= 0) return files_.assign(fds.begin(), fds.end());
-    if (std::exchange(warned_about_files_, true)) return;
+    if (warned_about_files.exchange(true)) return;
     log_warning(
         "io_uring queue: register {} files: {}; works without, at the price of looking each file up for "
         "every "
@@ -320,7 +325,7 @@ class UringQueue final : public Queue {
   }
 
   void warn_about_memory(const std::vector<iovec>& pieces, int error) {
-    if (std::exchange(warned_about_memory_, true)) return;
+    if (warned_about_memory.exchange(true)) return;
     std::uint64_t bytes = 0;
     for (const auto& piece : pieces) bytes += piece.iov_len;
     log_warning(
@@ -352,8 +357,6 @@ class UringQueue final : public Queue {
   bool is_armed_ = false;  // a poll of the wake event is in the ring
   bool is_disarming_ = false;
   bool was_interrupted_ = false;
-  bool warned_about_memory_ = false;
-  bool warned_about_files_ = false;
 };
 
 }  // namespace
