@@ -7,10 +7,12 @@ run_with=()  # what the programs of a Meson suite are run with
 rm -rf "$results"
 mkdir -p "$results"
 cd "$root"
+trap 'exit 130' INT  # also when a tool has answered Ctrl-C with an exit status of its own
 
 suite() {  # suite NAME COMMAND...: the command leaves machine-readable results in $results/NAME/
   local name=$1 folder=$results/$1 start=$SECONDS status; shift
   mkdir -p "$folder"
+  if [[ -t 1 ]]; then printf '...     %s\r' "$name"; fi
   set +e
   (set -e; "$@" "$folder") >"$folder/log" 2>&1 </dev/null
   status=$?
