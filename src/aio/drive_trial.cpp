@@ -1,6 +1,7 @@
 #include "aio/drive_trial.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -9,8 +10,10 @@
 namespace orlop::aio {
 namespace {
 
-// Requests of one direction, one after the other through the window and through the buffer, around and
-// around.
+std::uint64_t align_down_to(std::uint64_t bytes, std::uint64_t unit) { return bytes - bytes % unit; }
+
+// Requests of one direction, one after the other through the window, each into memory that no other has meanwhile:
+// like the pipeline, it waits when all of it is under way.
 class Stream {
  public:
   Stream(Direction direction, std::uint64_t request_bytes, std::uint64_t window_bytes,
@@ -19,77 +22,81 @@ class Stream {
         request_bytes_(request_bytes),
         window_bytes_(align_down_to(window_bytes, request_bytes)),
         buffer_(buffer),
-        buffer_bytes_(align_down_to(buffer.size(), request_bytes)),
         next_offset_(align_down_to(first_offset, request_bytes)),
-        requests_left_(divide_up(total_bytes, request_bytes)) {}
+        requests_left_(divide_up(total_bytes, request_bytes)) {
+    for (std::size_t at = 0; at + request_bytes <= buffer.size(); at += request_bytes) free_.push_back(at);
+  }
 
-  [[nodiscard]] bool has_more() const { return requests_left_ > 0; }
+  [[nodiscard]] bool can_start() const { return requests_left_ > 0 && !free_.empty(); }
 
+  // The id of a move is where its memory begins.
   Move next(const File& file) {
+    std::byte* const memory = buffer_.data() + free_.front();
+    free_.pop_front();
     const auto offset = next_offset_ % window_bytes_;
-    const auto memory = next_memory_ % buffer_bytes_;
     next_offset_ = offset + request_bytes_;
-    next_memory_ = memory + request_bytes_;
     --requests_left_;
     const auto priority = direction_ == Direction::read ? Priority::prefetch : Priority::write_back;
-    return {direction_, priority, {{&file, buffer_.data() + memory, offset, request_bytes_}}, request_bytes_};
+    return {direction_, priority, {{&file, memory, offset, request_bytes_}}, reinterpret_cast<std::uintptr_t>(memory)};
+  }
+
+  // Returns how many bytes it moved: none if it is another stream's.
+  std::uint64_t end(std::uint64_t id) {
+    const std::uint64_t at = id - reinterpret_cast<std::uintptr_t>(buffer_.data());
+    if (at >= buffer_.size()) return 0;
+    free_.push_back(at);
+    return request_bytes_;
   }
 
  private:
-  static std::uint64_t align_down_to(std::uint64_t bytes, std::uint64_t unit) { return bytes - bytes % unit; }
-
   Direction direction_;
   std::uint64_t request_bytes_;
   std::uint64_t window_bytes_;
   std::span<std::byte> buffer_;
-  std::uint64_t buffer_bytes_;
   std::uint64_t next_offset_;
-  std::uint64_t next_memory_ = 0;
   std::uint64_t requests_left_;
+  std::deque<std::size_t> free_;  // where in the buffer
 };
 
+// Where both are wanted, each has half of the buffer.
 std::vector<Stream> streams_of(Load load, const TrialSetting& setting, std::uint64_t window_bytes,
                                std::span<std::byte> buffer, std::uint64_t bytes) {
-  std::vector<Stream> streams;
-  const auto share = load == Load::half_and_half ? bytes / 2 : bytes;
-  if (load != Load::write) {
-    streams.emplace_back(Direction::read, setting.read_request_bytes, window_bytes, buffer, 0, share);
-  }
-  if (load != Load::read) {
-    const auto first_offset = load == Load::write ? 0 : window_bytes / 2;
-    streams.emplace_back(Direction::write, setting.write_request_bytes, window_bytes, buffer, first_offset,
-                         share);
-  }
-  return streams;
+  const std::uint64_t read_bytes = setting.read_request_bytes;
+  const std::uint64_t write_bytes = setting.write_request_bytes;
+  if (load == Load::read) return {{Direction::read, read_bytes, window_bytes, buffer, 0, bytes}};
+  if (load == Load::write) return {{Direction::write, write_bytes, window_bytes, buffer, 0, bytes}};
+  const std::size_t half = buffer.size() / 2;
+  return {{Direction::read, read_bytes, window_bytes, buffer.first(half), 0, bytes / 2},
+          {Direction::write, write_bytes, window_bytes, buffer.subspan(half), window_bytes / 2, bytes / 2}};
 }
 
-// Every move is one request, and its id their bytes.
 struct Progress {
   std::size_t under_way = 0;
   std::uint64_t bytes = 0;
 
-  Result<> take(std::vector<MoveDone>& done) {
+  Result<> take(std::vector<MoveDone>& done, std::vector<Stream>& streams) {
     under_way -= done.size();
     for (auto& move : done) {
       TRY(std::move(move.result));
-      bytes += move.id;
+      for (auto& stream : streams) bytes += stream.end(move.id);
     }
     done.clear();
     return {};
   }
 };
 
-Result<> fits(const TrialSetting& setting, std::uint64_t window_bytes, std::size_t buffer_bytes) {
+Result<> fits(Load load, const TrialSetting& setting, std::uint64_t window_bytes, std::size_t buffer_bytes) {
   const auto largest = std::max(setting.read_request_bytes, setting.write_request_bytes);
-  if (largest > 0 && largest <= window_bytes && largest <= buffer_bytes) return {};
+  const auto share = load == Load::half_and_half ? buffer_bytes / 2 : buffer_bytes;
+  if (largest > 0 && largest <= window_bytes && largest <= share) return {};
   return fail(ORLOP_INVALID_ARGUMENT, "trial: requests of {}: do not fit in {} of file and {} of memory",
-              format_bytes(largest), format_bytes(window_bytes), format_bytes(buffer_bytes));
+              format_bytes(largest), format_bytes(window_bytes), format_bytes(share));
 }
 
 }  // namespace
 
 Result<TrialResult> DriveTrial::run(Load load, const TrialSetting& setting, const TrialLimits& limits) const {
-  TRY(fits(setting, window_bytes_, buffer_.size()));
+  TRY(fits(load, setting, window_bytes_, buffer_.size()));
   TRY_ASSIGN(auto queue, make_queue(kind_, {.depth = setting.depth}));
   queue->register_memory({&buffer_, 1});
   const int fd = file_.fd();
@@ -107,7 +114,7 @@ Result<TrialResult> DriveTrial::run(Load load, const TrialSetting& setting, cons
     while (has_more && progress.under_way < most_under_way) {
       has_more = false;
       for (auto& stream : streams) {
-        if (!stream.has_more()) continue;
+        if (!stream.can_start()) continue;
         transfers.start(stream.next(file_));
         ++progress.under_way;
         has_more = true;
@@ -115,7 +122,7 @@ Result<TrialResult> DriveTrial::run(Load load, const TrialSetting& setting, cons
     }
     if (transfers.idle()) break;
     TRY(transfers.run(done));
-    TRY(progress.take(done));
+    TRY(progress.take(done, streams));
   }
   return TrialResult{progress.bytes, seconds_of_ns(now_ns() - begin_ns)};
 }

@@ -30,11 +30,12 @@ TEST_F(DriveTrialTest, MovesWhatItWasTold) {
 
 TEST_F(DriveTrialTest, WritesTheWindowAndNothingBeyond) {
   const DriveTrial trial(*file_, 4_MiB, QueueKind::threads, buffer_.span());
-  fill_content(buffer_.span(), 0, 3);
+  for (std::size_t at = 0; at < 2_MiB; at += 256_KiB) fill_content(buffer_.span().subspan(at, 256_KiB), 0, 3);
   ASSERT_TRUE(trial.run(Load::write, {256_KiB, 256_KiB, 4}, limits(4_MiB)));
   const auto content = read_whole(folder_ / "file");
-  EXPECT_TRUE(has_content(std::span(content).first(2_MiB), 0, 3));
-  EXPECT_TRUE(has_content(std::span(content).subspan(2_MiB, 2_MiB), 0, 3));  // around in the buffer
+  for (std::size_t at = 0; at < 4_MiB; at += 256_KiB) {
+    EXPECT_TRUE(has_content(std::span(content).subspan(at, 256_KiB), 0, 3)) << at;
+  }
   EXPECT_TRUE(has_content(std::span(content).subspan(4_MiB), 4_MiB, 0));
 }
 
