@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "base/thread_sanitizer.hpp"
 #include "cpu_adam/spans.hpp"
 #include "numa/topology.hpp"
 
@@ -78,15 +79,29 @@ class Workers {
 
   template <typename Body>
   void parallel_for(std::size_t count, std::size_t grain, const Body& body) const {
-    run(count, grain, [](const void* b, std::size_t begin, std::size_t end) {
-      (*static_cast<const Body*>(b))(begin, end);
-    }, &body);
+    Task<Body> task{body};
+    hand_over(&task.begun);
+    run(count, grain, do_part<Body>, &task);
+    take_over(&task.done);
   }
   [[nodiscard]] int thread_count() const;
 
  private:
-  using Call = void (*)(const void* body, std::size_t begin, std::size_t end);
-  void run(std::size_t count, std::size_t grain, Call call, const void* body) const;
+  template <typename Body>
+  struct Task {
+    const Body& body;
+    char begun = 0;  // places to hand over at
+    char done = 0;
+  };
+  template <typename Body>
+  static void do_part(void* of, std::size_t begin, std::size_t end) {
+    auto& task = *static_cast<Task<Body>*>(of);
+    take_over(&task.begun);
+    task.body(begin, end);
+    hand_over(&task.done);
+  }
+  using Call = void (*)(void* task, std::size_t begin, std::size_t end);
+  void run(std::size_t count, std::size_t grain, Call call, void* task) const;
   struct Arenas;
   std::unique_ptr<Arenas> arenas_;
 };

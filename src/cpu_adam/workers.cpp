@@ -80,12 +80,12 @@ Workers& Workers::operator=(Workers&&) noexcept = default;
 
 int Workers::thread_count() const { return arenas_->thread_count; }
 
-void Workers::run(std::size_t count, std::size_t grain, Call call, const void* body) const {
+void Workers::run(std::size_t count, std::size_t grain, Call call, void* task) const {
   assert(grain != 0);
   const std::size_t pieces = divide_up(count, grain);
   const auto run_pieces = [=](std::size_t begin, std::size_t end) {
     const kernels::FloatEnvironment environment;
-    call(body, begin * grain, std::min(end * grain, count));
+    call(task, begin * grain, std::min(end * grain, count));
   };
   const auto run_parallel = [&](std::size_t begin, std::size_t end) {
     tbb::parallel_for(tbb::blocked_range<std::size_t>(begin, end),
