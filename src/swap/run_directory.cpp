@@ -125,13 +125,17 @@ std::optional<Leftover> find_leftover(const fs::path& directory) {
   return leftover;
 }
 
+void log_reclaimed(const std::string& path, std::uint64_t bytes) {
+  log_info("run directory: on {}: left over from a run that crashed; reclaimed {} ({} bytes)", path,
+           format_bytes(bytes), bytes);
+}
+
 void reclaim(const Leftover& leftover) {
   std::uint64_t bytes = 0;
   for (const auto& store : leftover.stores) bytes += remove_file(store);
   for (const auto& lock : leftover.lock_paths) remove_file(lock);
   remove_directory_if_empty(leftover.directory.string());
-  log_info("run directory: on {}: left over from a run that crashed; reclaimed {} ({} bytes)",
-           leftover.directory.string(), format_bytes(bytes), bytes);
+  log_reclaimed(leftover.directory.string(), bytes);
 }
 
 void reclaim_leftovers(const std::string& root) {
@@ -250,7 +254,8 @@ Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const s
   }
   TRY(refuse_other_machine(path, lock_path));
   RunDirectory directory(root, path, rank, std::move(*lock));
-  remove_file(directory.store_path());  // of a crashed process of this rank while others of the run live on
+  // Of a crashed process of this rank, while others of the run live on.
+  if (const std::uint64_t bytes = remove_file(directory.store_path()); bytes > 0) log_reclaimed(path, bytes);
   TRY(write_lock_owner(directory.lock_, lock_path, LockOwner::self()));
   return directory;
 }

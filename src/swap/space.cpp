@@ -38,22 +38,22 @@ void Space::release(const Extent& extent) {
   }
 }
 
-// The first grain >= from that is so marked; grain_count_ when there is none.
-std::uint32_t Space::next(Mark wanted, std::uint32_t from) const {
-  for (std::uint32_t grain = from; grain < grain_count_; grain = (grain / 64 + 1) * 64) {
+// The first grain in [from, end) that is so marked; end when there is none.
+std::uint32_t Space::next(Mark wanted, std::uint32_t from, std::uint32_t end) const {
+  for (std::uint32_t grain = from; grain < end; grain = (grain / 64 + 1) * 64) {
     const std::uint64_t word = wanted == Mark::used ? used_[grain / 64] : ~used_[grain / 64];
     const std::uint64_t rest = word >> (grain % 64);
-    if (rest != 0) return std::min(grain + static_cast<std::uint32_t>(std::countr_zero(rest)), grain_count_);
+    if (rest != 0) return std::min(grain + static_cast<std::uint32_t>(std::countr_zero(rest)), end);
   }
-  return grain_count_;
+  return end;
 }
 
 // The first grain of `count` free ones in a row, all >= from; grain_count_ when there are none.
 std::uint32_t Space::free_run_from(std::uint32_t from, std::uint32_t count) const {
-  for (std::uint32_t begin = next(Mark::free, from); begin < grain_count_;) {
-    const std::uint32_t end = next(Mark::used, begin);
-    if (end - begin >= count) return begin;
-    begin = next(Mark::free, end);
+  for (std::uint32_t begin = next(Mark::free, from, grain_count_); begin < grain_count_;) {
+    const std::uint32_t end = next(Mark::used, begin, begin + std::min(count, grain_count_ - begin));
+    if (end - begin == count) return begin;
+    begin = next(Mark::free, end, grain_count_);
   }
   return grain_count_;
 }
@@ -62,11 +62,11 @@ std::uint32_t Space::free_run_from(std::uint32_t from, std::uint32_t count) cons
 Extent Space::collect(std::uint32_t count) const {
   Extent extent;
   const auto collect_range = [&](std::uint32_t from, std::uint32_t to) {
-    for (std::uint32_t begin = next(Mark::free, from); begin < to && count > 0;) {
-      const std::uint32_t end = std::min({next(Mark::used, begin), to, begin + std::min(count, grain_count_ - begin)});
+    for (std::uint32_t begin = next(Mark::free, from, to); begin < to && count > 0;) {
+      const std::uint32_t end = next(Mark::used, begin, begin + std::min(count, to - begin));
       extent.runs.push_back({begin, end - begin});
       count -= end - begin;
-      begin = next(Mark::free, end);
+      begin = next(Mark::free, end, to);
     }
   };
   collect_range(cursor_, grain_count_);
@@ -82,7 +82,7 @@ void Space::take(const Extent& extent) {
   }
 }
 
-void Space::mark(const GrainRun& run, Mark as) {
+void Space::mark(const GrainRun& run, [[maybe_unused]] Mark as) {
   for (std::uint32_t grain = run.first_grain; grain < run.first_grain + run.grain_count; ++grain) {
     assert(is_free(grain) == (as == Mark::used));
     used_[grain / 64] ^= std::uint64_t{1} << (grain % 64);

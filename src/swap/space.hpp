@@ -47,7 +47,7 @@ class Space {
  private:
   enum class Mark : std::uint8_t { used, free };
 
-  [[nodiscard]] std::uint32_t next(Mark wanted, std::uint32_t from) const;
+  [[nodiscard]] std::uint32_t next(Mark wanted, std::uint32_t from, std::uint32_t end) const;
   [[nodiscard]] std::uint32_t free_run_from(std::uint32_t from, std::uint32_t count) const;
   [[nodiscard]] Extent collect(std::uint32_t count) const;
   void take(const Extent& extent);
