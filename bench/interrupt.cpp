@@ -1,9 +1,13 @@
 #include "bench/interrupt.hpp"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <csignal>
-
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -11,15 +15,49 @@
 namespace orlop::bench {
 namespace {
 
+// A run directory and what is in it while this process has it; everything that removing it needs, made beforehand.
+struct Run {
+  std::string lock;
+  std::string store;
+  std::string directory;
+  std::string root;
+  std::string owner_pid;  // as the lock file has it
+};
+
 std::mutex mutex;
 int came = 0;
 std::vector<zero3::Engine*> engines;
+std::vector<Run> runs;
+std::array<std::string, 32> last_words;  // by signal
+std::atomic_flag said;
 
 sigset_t interrupts() {
   sigset_t set;
   sigemptyset(&set);
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, number);
   return set;
+}
+
+// Another process may have the same run id: what is not locked by us is not ours.
+bool is_ours(const Run& run) {
+  char text[1024] = {};
+  const int fd = ::open(run.lock.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const ssize_t bytes = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  return bytes > 0 && std::strstr(text, run.owner_pid.c_str()) != nullptr;
+}
+
+// Takes no memory: growing the heap would wait for the very call that keeps this process from ending.
+[[noreturn]] void end_now(int number) {
+  for (const Run& run : runs) {
+    if (!is_ours(run)) continue;
+    ::unlink(run.store.c_str());
+    ::unlink(run.lock.c_str());
+    ::rmdir(run.directory.c_str());
+    ::rmdir(run.root.c_str());
+  }
+  ::_exit(say_interrupted(number));
 }
 
 void wait_for_interrupt() {
@@ -32,7 +70,9 @@ void wait_for_interrupt() {
     for (zero3::Engine* const engine : engines) engine->cancel();
   }
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);  // the next one finds this thread and its default action
-  while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+  std::this_thread::sleep_for(kPatience);
+  const std::lock_guard lock(mutex);
+  end_now(number);
 }
 
 }  // namespace
@@ -42,8 +82,27 @@ Result<> catch_interrupts() {
   if (const int error = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
     return fail(status_of_errno(error), "pthread_sigmask: on SIGINT, SIGTERM and SIGHUP: {}", describe_errno(error));
   }
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    last_words[static_cast<std::size_t>(number)] = fmt::format("offload_bench: interrupted by signal {}; nothing is left behind\n", number);
+  }
   std::thread(wait_for_interrupt).detach();
   return {};
+}
+
+void remove_when_out_of_patience(const std::string& nvme_path, const std::string& run_id) {
+  const std::lock_guard lock(mutex);
+  const std::string root = nvme_path + "/orlop";
+  const std::string directory = root + "/" + run_id;
+  runs.push_back({directory + "/rank0.lock", directory + "/rank0.store", directory, root, fmt::format("\"pid\":{}", ::getpid())});
+}
+
+int say_interrupted(int signal) {
+  if (!said.test_and_set()) {
+    const std::string& line = last_words[static_cast<std::size_t>(signal)];
+    const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+    static_cast<void>(written);  // nobody is left to tell
+  }
+  return 128 + signal;
 }
 
 int interrupted_by() {

@@ -36,9 +36,7 @@ int run_program(int argc, const char* const* argv) {
     return 0;
   }
   const Result<> result = run(*command);
-  if (const int signal = interrupted_by(); signal != 0) {
-    return say_error({ORLOP_CANCELLED, fmt::format("interrupted by signal {}; nothing is left behind", signal)}, 128 + signal);
-  }
+  if (const int signal = interrupted_by(); signal != 0) return say_interrupted(signal);
   if (!result) return say_error(result.error(), kFailed);
   print_warnings();
   return 0;

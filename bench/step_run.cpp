@@ -97,7 +97,7 @@ class StepRun {
   Result<> slice();
   Result<StepSample> timed_step(unsigned index, unsigned steps);
   Result<> look_at_results();
-  [[nodiscard]] zero3::EngineOptions engine_options() const;
+  [[nodiscard]] zero3::EngineOptions engine_options(const std::string& run_id) const;
   Result<bool> has_room_for_another();
   Result<> compare_if_possible();
   Result<> close();
@@ -134,10 +134,11 @@ Result<> StepRun::choose_model() {
   return {};
 }
 
-zero3::EngineOptions StepRun::engine_options() const {
+zero3::EngineOptions StepRun::engine_options(const std::string& run_id) const {
   zero3::EngineOptions options;
   options.config = config_;
-  options.run_id = run_id_;
+  options.run_id = run_id;
+  if (on_nvme()) remove_when_out_of_patience(config_.nvme_path, run_id);
   return options;
 }
 
@@ -149,7 +150,7 @@ Result<> StepRun::open() {
   const std::int64_t begin_ns = now_ns();
   TRY_ASSIGN(GradientSource gradients, GradientSource::create(model_, options_.seed, static_cast<int>(config_.thread_count)));
   gradients_.emplace(std::move(gradients));
-  TRY_ASSIGN(trainer_, Trainer::open(model_, *gradients_, engine_options(), device_time_));
+  TRY_ASSIGN(trainer_, Trainer::open(model_, *gradients_, engine_options(run_id_), device_time_));
   set_up_seconds_ = seconds_of_ns(now_ns() - begin_ns);
   show_warnings();
   return on_nvme() ? open_roof() : Result<>{};
@@ -257,8 +258,7 @@ Result<> StepRun::compare_if_possible() {
       return {};
     }
   }
-  zero3::EngineOptions options = engine_options();
-  options.run_id += "-without";
+  zero3::EngineOptions options = engine_options(run_id_ + "-without");
   if (options_.compare == Compare::checksums) {
     options.checksums = swap::Checksums::left_out;
   } else {

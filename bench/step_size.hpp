@@ -21,6 +21,7 @@ struct SizeLimits {
   std::uint64_t disk_bytes;    // for the store; 0: states are in memory
   double mixed_gb_s;           // of the drive
   double first_write_gb_s;
+  double populate_gb_s;        // of memory touched for the first time
   std::uint32_t param_bytes;   // 2 or 4
 };
 

@@ -11,7 +11,7 @@ namespace {
 using testing::HasSubstr;
 
 constexpr SizeLimits kRoomy{.memory_bytes = 12'000'000'000, .disk_bytes = 40'000'000'000, .mixed_gb_s = 2.5,
-                            .first_write_gb_s = 2.5, .param_bytes = 2};
+                            .first_write_gb_s = 2.5, .populate_gb_s = 2, .param_bytes = 2};
 
 TEST(StepSize, IsBoundByTheDrivesSpeedOnARoomyMachine) {
   const StepSize size = fit_size(kRoomy, 4);
@@ -24,6 +24,12 @@ TEST(StepSize, GrowsWithTheDrive) {
   SizeLimits fast = kRoomy;
   fast.mixed_gb_s = fast.first_write_gb_s = 10;
   EXPECT_GT(fit_size(fast, 4).params, fit_size(kRoomy, 4).params);
+}
+
+TEST(StepSize, ShrinksWhereNewMemoryIsSlow) {
+  SizeLimits slow = kRoomy;
+  slow.populate_gb_s = 0.1;
+  EXPECT_LT(fit_size(slow, 4).params, fit_size(kRoomy, 4).params);
 }
 
 TEST(StepSize, OfMoreStepsIsSmaller) { EXPECT_LT(fit_size(kRoomy, 20).params, fit_size(kRoomy, 4).params); }
