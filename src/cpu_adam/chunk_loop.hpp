@@ -73,14 +73,12 @@ struct StateHash {
   }
 };
 
-std::uint64_t plane_sum(const void* plane, std::size_t bytes) {
-  return plane == nullptr ? 0 : XXH3_64bits(plane, bytes);
-}
-
-ChunkSums sums_of(const AdamSpan& span) {
-  return {plane_sum(span.lo, span.count * sizeof(*span.lo)), plane_sum(span.master, span.count * sizeof(*span.master)),
-          plane_sum(span.exp_avg, span.count * sizeof(*span.exp_avg)),
-          plane_sum(span.exp_avg_sq, span.count * sizeof(*span.exp_avg_sq))};
+// Plane after plane, by the library.
+ChunkSums sums_by_plane(const AdamSpan& span) {
+  const auto sum = [&](const auto* plane) -> std::uint64_t {
+    return plane == nullptr ? 0 : XXH3_64bits(plane, span.count * sizeof(*plane));
+  };
+  return {sum(span.lo), sum(span.master), sum(span.exp_avg), sum(span.exp_avg_sq)};
 }
 
 // `Arithmetic::update<master, grad, decay>(span, constants)` is the instruction set's own part.
@@ -102,19 +100,22 @@ void update_with_sums(const AdamSpan& span, const AdamConstants& constants, Stat
   }
 }
 
-// How many elements from the start of a chunk on a kernel can sum in passing: whole multiples of its unit, but for
-// the last of them, over stretches that are such multiples.
-template <typename Arithmetic>
-std::size_t summed_in_passing(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count) {
-  constexpr std::size_t kUnit = Arithmetic::kSumsInPassing;
-  if constexpr (kUnit == 0) return 0;
+// Of `count` elements, those that a kernel can sum in passing: whole multiples of its unit, but for the last.
+constexpr std::size_t elements_in_passing(std::size_t count, std::size_t unit) {
+  return unit == 0 || count < 2 * unit ? 0 : (count / unit - 1) * unit;
+}
+
+// The same from the start of a chunk on, over stretches that are multiples of the unit.
+std::size_t elements_in_passing(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count,
+                                std::size_t unit) {
+  if (unit == 0) return 0;
   std::size_t elements = 0;
   for (std::size_t i = 0; i != stretch_count; ++i) {
-    elements += stretches[i].count;
-    if (stretches[i].count % kUnit != 0) break;
+    elements += stretches[i].count / unit * unit;
+    if (stretches[i].count % unit != 0) break;
   }
-  const std::size_t most = (elements < span.count ? elements : span.count) / kUnit * kUnit;
-  return most + kUnit > span.count && most != 0 ? most - kUnit : most;
+  const std::size_t most = elements_in_passing(span.count, unit);
+  return elements < most ? elements : most;
 }
 
 template <typename Arithmetic, Master kMaster, GradType kGrad>
@@ -122,7 +123,7 @@ void adam_hashed(const AdamSpan& span, const AdamStretch* stretches, std::size_t
                  ChunkSums* after) {
   StateHash read;
   StateHash written;
-  const std::size_t in_passing = summed_in_passing<Arithmetic>(span, stretches, stretch_count);
+  const std::size_t in_passing = elements_in_passing(span, stretches, stretch_count, Arithmetic::kSumsInPassing);
   std::size_t first = 0;
   std::size_t end = 0;
   for (const AdamStretch* stretch = stretches; stretch != stretches + stretch_count; ++stretch) {
@@ -192,7 +193,7 @@ constexpr KernelTable make_table(Isa isa) {
   fill_adam<Arithmetic, Master::itself>(table.adam[0]);
   fill_adam<Arithmetic, Master::split>(table.adam[1]);
   fill_adam<Arithmetic, Master::separate>(table.adam[2]);
-  table.sums = sums_of;
+  table.sums = Arithmetic::sums;
   fill_intake<Arithmetic, Intake::store>(table.intake[0]);
   fill_intake<Arithmetic, Intake::add>(table.intake[1]);
   table.squares[0] = Arithmetic::template squares<GradType::f32>;

@@ -63,6 +63,7 @@ class LanedSquares {
 
 struct Scalar {
   static constexpr std::size_t kSumsInPassing = 0;  // tile by tile
+  static ChunkSums sums(const AdamSpan& span) { return sums_by_plane(span); }
 
   template <Master kMaster, GradType kGrad, WeightDecay kDecay>
   static void update(const AdamSpan& span, const AdamConstants& constants) {

@@ -91,23 +91,23 @@ struct StripeSums {
   }
 };
 
-// A whole multiple of kSumElements.
-template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V, bool kRead, bool kWritten>
-void update_summing(const AdamSpan& span, const AdamConstants& constants, StateHash* read, StateHash* written) {
+// Runs `body(span, i, sums)` for each group of the first `count` elements, a multiple of kSumElements.
+template <Master kMaster, typename V, bool kRead, bool kWritten, typename Body>
+[[gnu::always_inline]] inline void sum_groups(const AdamSpan& span, std::size_t count, const Body& body,
+                                              StateHash* read, StateHash* written) {
   constexpr std::size_t kGroup = kVectors * V::kWidth;
   constexpr std::size_t kGroupsPerScramble = 16 / kVectors;  // of a plane of floats
-  const Broadcast<V> broadcast(constants);
   const unsigned char* secret = (kRead ? read : written)->exp_avg.secret();
   const typename V::Int scramble_key = V::load_stripe(secret + PlaneHash::kScrambleKey);
   StripeSums<kMaster, V, kRead, kWritten> sums;
   if constexpr (kRead) sums.of_read.load(*read);
   if constexpr (kWritten) sums.of_written.load(*written);
-  for (std::size_t i = 0; i != span.count;) {
+  for (std::size_t i = 0; i != count;) {
     sums.lo_key = secret;
     for (std::size_t half = 0; half != 2; ++half) {
       sums.wide_key = secret;
       for (std::size_t group = 0; group != kGroupsPerScramble; ++group) {
-        update_group<kMaster, kGrad, kDecay, V>(span, i, broadcast, sums);
+        body(span, i, sums);
         sums.wide_key += 8 * kVectors;
         sums.lo_key += 8 * kVectors / 2;
         i += kGroup;
@@ -116,8 +116,67 @@ void update_summing(const AdamSpan& span, const AdamConstants& constants, StateH
     }
     sums.scramble_lo(scramble_key);
   }
-  if constexpr (kRead) sums.of_read.store(*read, span.count);
-  if constexpr (kWritten) sums.of_written.store(*written, span.count);
+  if constexpr (kRead) sums.of_read.store(*read, count);
+  if constexpr (kWritten) sums.of_written.store(*written, count);
+}
+
+// What StripeSums looks at of a group, where nothing is computed.
+template <Master kMaster, typename V>
+struct ReadGroup {
+  typename V::Float master[kVectors], exp_avg[kVectors], exp_avg_sq[kVectors];
+
+  [[gnu::always_inline]] void load(const AdamSpan& span, std::size_t i) {
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k != kVectors; ++k) {
+      const std::size_t at = i + k * V::kWidth;
+      if constexpr (kMaster == Master::separate) master[k] = V::load(span.master + at);
+      exp_avg[k] = V::load(span.exp_avg + at);
+      exp_avg_sq[k] = V::load(span.exp_avg_sq + at);
+    }
+  }
+};
+
+template <Master kMaster, typename V>
+struct OnlySum {
+  static constexpr std::size_t kElements = kVectors * V::kWidth;
+
+  template <typename Sums>
+  [[gnu::always_inline]] void operator()(const AdamSpan& span, std::size_t i, Sums& sums) const {
+    const std::size_t ahead = i + kElementsAhead;
+    prefetch<kElements * 4>(span.exp_avg, ahead * 4);
+    prefetch<kElements * 4>(span.exp_avg_sq, ahead * 4);
+    if constexpr (kMaster == Master::split) prefetch<kElements * 2>(span.lo, ahead * 2);
+    if constexpr (kMaster == Master::separate) prefetch<kElements * 4>(span.master, ahead * 4);
+    ReadGroup<kMaster, V> group;
+    group.load(span, i);
+    sums.read(group, span, i);
+  }
+};
+
+template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V>
+struct UpdateAndSum {
+  const Broadcast<V>& constants;
+
+  template <typename Sums>
+  [[gnu::always_inline]] void operator()(const AdamSpan& span, std::size_t i, Sums& sums) const {
+    prefetch_group<kMaster, kGrad, kVectors * V::kWidth>(span, i);
+    update_group<kMaster, kGrad, kDecay, V>(span, i, constants, sums);
+  }
+};
+
+template <Master kMaster, typename V>
+ChunkSums sums_in_registers(const AdamSpan& span) {
+  StateHash read;
+  const std::size_t count = elements_in_passing(span.count, kSumElements);
+  sum_groups<kMaster, V, true, false>(span, count, OnlySum<kMaster, V>(), &read, nullptr);
+  AdamSpan rest = span;
+  if constexpr (kMaster == Master::split) rest.lo += count;
+  if constexpr (kMaster == Master::separate) rest.master += count;
+  rest.exp_avg += count;
+  rest.exp_avg_sq += count;
+  rest.count -= count;
+  read.add(rest);
+  return read.sums(span);
 }
 
 template <typename V>
@@ -127,13 +186,21 @@ struct SummingVectors : Vectors<V> {
   template <Master kMaster, GradType kGrad, WeightDecay kDecay>
   static void update_with_sums(const AdamSpan& span, const AdamConstants& constants, StateHash* read,
                                StateHash* written) {
+    const Broadcast<V> broadcast(constants);
+    const UpdateAndSum<kMaster, kGrad, kDecay, V> body = {broadcast};
     if (read == nullptr) {
-      update_summing<kMaster, kGrad, kDecay, V, false, true>(span, constants, read, written);
+      sum_groups<kMaster, V, false, true>(span, span.count, body, read, written);
     } else if (written == nullptr) {
-      update_summing<kMaster, kGrad, kDecay, V, true, false>(span, constants, read, written);
+      sum_groups<kMaster, V, true, false>(span, span.count, body, read, written);
     } else {
-      update_summing<kMaster, kGrad, kDecay, V, true, true>(span, constants, read, written);
+      sum_groups<kMaster, V, true, true>(span, span.count, body, read, written);
     }
+  }
+
+  static ChunkSums sums(const AdamSpan& span) {
+    if (span.lo != nullptr) return sums_in_registers<Master::split, V>(span);
+    if (span.master != nullptr) return sums_in_registers<Master::separate, V>(span);
+    return sums_in_registers<Master::itself, V>(span);
   }
 };
 
