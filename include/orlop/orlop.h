@@ -115,9 +115,10 @@ ORLOP_API orlop_status orlop_log_set(orlop_log_callback callback, void *user, in
 
 /* Parses and checks a DeepSpeed JSON configuration (comments and trailing commas allowed; our own keys live under
  * "orlop") and writes, as a JSON object into `buffer`:
- *   "values":  the configuration with every default, alias and derived value filled in,
- *   "entries": [{"key": "zero_optimization.stage", "value": 3, "origin": "file"|"default"|"derived", "why": "..."}],
- *   "notes":   sentences about keys that are harmless here, old spellings, and unknown names.
+ *   "values":   the configuration with every default, alias and derived value filled in,
+ *   "entries":  [{"key": "zero_optimization.stage", "value": 3, "origin": "file"|"default"|"derived", "why": "..."}],
+ *   "notes":    sentences about keys that are harmless here, and old spellings,
+ *   "warnings": sentences about names that are unknown and ignored.
  * `world_size` checks the batch sizes; 0 means 1. With buffer NULL or capacity too small (ORLOP_INVALID_ARGUMENT is
  * returned in the latter case) *needed_bytes still receives the length with its terminating NUL. Thread-safe.
  * Errors: ORLOP_INVALID_CONFIG with the path of the key. */

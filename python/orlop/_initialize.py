@@ -56,7 +56,6 @@ def initialize(
         raise ConfigError(f"initialize: model is a {type(model).__name__}: must be a torch.nn.Module")
     _log.follow_logger()
     resolved = Config(_one_source(args, config, config_params))
-    _report_notes(resolved)
     loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
     check_memory(model)
     _set_precision(model, resolved)
@@ -86,12 +85,6 @@ def _one_source(args: Any, config: ConfigSource | None, config_params: ConfigSou
             "args.deepspeed_config"
         )
     return given[0] if given else None
-
-
-def _report_notes(config: Config) -> None:
-    for note in config.notes:  # the engine writes them all, as information
-        if ": unknown key" in note:
-            _log.logger.warning("%s", note)
 
 
 def _set_precision(model: nn.Module, config: Config) -> None:

@@ -48,7 +48,7 @@ def build_info() -> dict[str, Any]:
 
 
 def resolve_config(text: str, world_size: int = 1) -> dict[str, Any]:
-    """The checked configuration: "values" with every default filled in, "entries" and "notes". See orlop.h."""
+    """The checked configuration: "values" with every default filled in, "entries", "notes" and "warnings". See orlop.h."""
     raw = text.encode()
     return _read_json(
         lambda buffer, capacity, needed: library.config_resolve(raw, world_size, buffer, capacity, needed)

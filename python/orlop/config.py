@@ -20,7 +20,8 @@ class Config:
     """A checked DeepSpeed configuration.
 
     `text` is its JSON as given; `values` the same with every default, alias and derived value filled in; `entries`
-    say of each key where its value came from and why; `notes` are sentences about keys that have no effect here.
+    say of each key where its value came from and why; `notes` are sentences about keys that have no effect here,
+    `warnings` about names that are unknown.
     """
 
     def __init__(self, source: ConfigSource | None, world_size: int = 1) -> None:
@@ -29,6 +30,7 @@ class Config:
         self.values: dict[str, Any] = resolved["values"]
         self.entries: list[dict[str, Any]] = resolved["entries"]
         self.notes: list[str] = resolved["notes"]
+        self.warnings: list[str] = resolved["warnings"]
 
     def get(self, path: str, default: Any = None) -> Any:
         """The value of a key named by its path, as in "zero_optimization.stage"."""

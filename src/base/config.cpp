@@ -318,11 +318,11 @@ class Resolver {
       if (strict) {
         problems_.push_back({unknown_[i], std::move(sentence)});
       } else {
-        notes_.push_back(std::move(sentence));
+        warnings_.push_back(std::move(sentence));
       }
     }
     if (!strict && unknown_.size() > kMaxUnknownKeys) {
-      notes_.push_back(
+      warnings_.push_back(
           fmt::format("config: {} more unknown keys, ignored", unknown_.size() - kMaxUnknownKeys));
     }
   }
@@ -374,6 +374,7 @@ class Resolver {
     fill_own(config);
     config.entries = entries();
     config.notes = std::move(notes_);
+    config.warnings = std::move(warnings_);
     return config;
   }
 
@@ -429,6 +430,7 @@ class Resolver {
   std::vector<std::string> unknown_;
   std::vector<Problem> problems_;
   std::vector<std::string> notes_;
+  std::vector<std::string> warnings_;
 };
 
 std::string_view name_of(ConfigOrigin origin) {
@@ -458,7 +460,7 @@ json Config::to_json() const {
     listed.push_back(
         {{"key", entry.key}, {"value", entry.value}, {"origin", name_of(entry.origin)}, {"why", entry.why}});
   }
-  return {{"values", std::move(values)}, {"entries", std::move(listed)}, {"notes", notes}};
+  return {{"values", std::move(values)}, {"entries", std::move(listed)}, {"notes", notes}, {"warnings", warnings}};
 }
 
 Result<Config> resolve_config(std::string_view text, int world_size) {

@@ -74,11 +74,12 @@ struct Config {
   unsigned thread_count = 0;          // 0: every processor the process may use
   std::optional<std::string> run_id;  // none: from host, process and time
 
-  std::vector<ConfigEntry> entries;  // one for every key, in the table's order
-  std::vector<std::string> notes;    // one sentence each
+  std::vector<ConfigEntry> entries;   // one for every key, in the table's order
+  std::vector<std::string> notes;     // one sentence each: what is harmless here
+  std::vector<std::string> warnings;  // one sentence each: names that mean nothing
 
-  // {"values": ..., "entries": [...], "notes": [...]} as orlop_config_resolve writes it. Resolving `values`
-  // again gives the same values.
+  // {"values": ..., "entries": [...], "notes": [...], "warnings": [...]} as orlop_config_resolve writes it.
+  // Resolving `values` again gives the same values.
   [[nodiscard]] nlohmann::json to_json() const;
 };
 

@@ -83,6 +83,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
   if (options.run_id.empty()) options.run_id = options.config.run_id.value_or(derived_run_id());
   for (const std::string& note : options.config.notes) log_info("{}", note);
+  for (const std::string& warning : options.config.warnings) log_warning("{}", warning);
   return std::unique_ptr<Engine>(new Engine(std::move(options), std::move(topology), std::move(device), isa));
 }
 
