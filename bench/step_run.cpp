@@ -32,7 +32,7 @@ constexpr double kTimeLimit = 56;  // of a run that chose its own size; a minute
 constexpr std::uint64_t kLargestRoofFile = 8_GiB;
 constexpr std::uint64_t kSmallestRoofFile = 16_MiB;
 constexpr unsigned kFewestSteps = 2;
-constexpr unsigned kPairs = 3;
+constexpr unsigned kPairs = 5;
 constexpr unsigned kQuickPairs = 2;
 constexpr double kLongestAutomaticComparison = 30;
 

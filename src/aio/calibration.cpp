@@ -15,7 +15,10 @@ constexpr std::array<std::uint64_t, 5> kRequestBytes = {256_KiB, 512_KiB, 1_MiB,
 constexpr std::array<unsigned, 5> kDepths = {8, 16, 32, 64, 128};
 constexpr std::uint64_t kBytesInFlight =
     16_MiB;                       // while sizes are compared, as far as depths of 8 to 64 allow
-constexpr double kAsGood = 0.97;  // of the best: then smaller is better
+constexpr double kAsGood = 0.97;  // of the best
+// Up to here, larger requests that are as good are better: each doubling halves the calls and interrupts. From here on
+// smaller ones are: what is left to save is less than a hundredth of a processor.
+constexpr std::uint64_t kLargeEnough = 1_MiB;
 constexpr unsigned kMostRounds = 5;
 constexpr std::uint64_t kTrialPhaseBytes = 32_MiB;
 
@@ -161,8 +164,8 @@ class Calibrator {
         candidates.push_back({load, {bytes, bytes, depth_for(bytes)}});
     }
     if (sizes.size() > 1) TRY(measure(candidates, kSizeStage));
-    chosen_.read_request_bytes = sizes[smallest_as_good(rates_of(candidates, Load::read))];
-    chosen_.write_request_bytes = sizes[smallest_as_good(rates_of(candidates, Load::write))];
+    chosen_.read_request_bytes = best_size(sizes, rates_of(candidates, Load::read));
+    chosen_.write_request_bytes = best_size(sizes, rates_of(candidates, Load::write));
     return {};
   }
 
@@ -181,7 +184,7 @@ class Calibrator {
     for (std::size_t i = 0; i < tried.size(); ++i) {
       both.push_back(reads[i] > 0 && writes[i] > 0 ? 2 / (1 / reads[i] + 1 / writes[i]) : 0);
     }
-    const auto chosen = smallest_as_good(both);
+    const auto chosen = first_as_good(both);
     chosen_.depth = tried[chosen];
     chosen_.read_gb_s = reads[chosen];
     chosen_.write_gb_s = writes[chosen];
@@ -205,7 +208,7 @@ class Calibrator {
     phased.phase_bytes = kTrialPhaseBytes;
     std::vector<Candidate> candidates = {{Load::half_and_half, mixed}, {Load::half_and_half, phased}};
     TRY(measure(candidates, kMixingStage));
-    const auto& chosen = candidates[smallest_as_good(rates_of(candidates, Load::half_and_half))];
+    const auto& chosen = candidates[first_as_good(rates_of(candidates, Load::half_and_half))];
     chosen_.mixing = chosen.setting.mixing;
     chosen_.mixed_gb_s = chosen.median();
     return {};
@@ -259,11 +262,21 @@ class Calibrator {
     return rates;
   }
 
-  // The index of the first that is as good as the best; they come in ascending order of their setting.
-  static std::size_t smallest_as_good(const std::vector<double>& rates) {
+  static auto as_good_as_best(const std::vector<double>& rates) {
     const double best = *std::max_element(rates.begin(), rates.end());
-    const auto is_as_good = [&](double rate) { return rate >= kAsGood * best; };
-    return static_cast<std::size_t>(std::find_if(rates.begin(), rates.end(), is_as_good) - rates.begin());
+    return [best](double rate) { return rate >= kAsGood * best; };
+  }
+  // The index of the first that is as good as the best; they come in ascending order of their setting.
+  static std::size_t first_as_good(const std::vector<double>& rates) {
+    return static_cast<std::size_t>(std::find_if(rates.begin(), rates.end(), as_good_as_best(rates)) - rates.begin());
+  }
+  static std::uint64_t best_size(const std::vector<std::uint64_t>& sizes, const std::vector<double>& rates) {
+    const auto is_as_good = as_good_as_best(rates);
+    std::size_t best = first_as_good(rates);
+    for (std::size_t i = best; i < sizes.size() && sizes[i] <= kLargeEnough; ++i) {
+      if (is_as_good(rates[i])) best = i;
+    }
+    return sizes[best];
   }
 
   [[nodiscard]] std::string origin() const {

@@ -46,9 +46,8 @@ struct CalibrationLimits {
 
 // Measures on [0, region_bytes) of `file`, whose content is lost, through the buffer (registered with the
 // queue; settings that keep more in flight than it holds are not tried, so give it at least 64 MiB). Takes
-// the smallest request size, and then the smallest depth, within 3 % of the best. Errors:
-// ORLOP_INVALID_ARGUMENT when an override does not fit the file's alignment, the region or the buffer; those
-// of the queue and of the transfers.
+// the largest request size up to 1 MiB within 3 % of the best (else the smallest one), and then the smallest depth. Errors: ORLOP_INVALID_ARGUMENT when an override does not fit the file's alignment, the region
+// or the buffer; those of the queue and of the transfers.
 Result<Calibration> calibrate(const File& file, std::uint64_t region_bytes, QueueKind kind,
                               std::span<std::byte> buffer, const CalibrationOverrides& overrides,
                               const CalibrationLimits& limits = {});
