@@ -219,6 +219,8 @@ std::string step_summary_text(const StepResults& r) {
   if (r.comparison) {
     line(fmt::format("The step runs at {:.1f} % of the speed of the same pipeline without {}, which cost {:.4f} CPU seconds per GB.",
                      r.comparison->speed_fraction() * 100, r.comparison->left_out, r.comparison->cpu_seconds_per_gb()));
+  } else if (!r.comparison_note.empty()) {
+    line(fmt::format("The comparison with the pipeline without arithmetic was {}.", r.comparison_note));
   }
   line(memory_sentence(r));
   line(fmt::format("Digest {:016x} after {} steps.", r.digest, r.stats.steps));

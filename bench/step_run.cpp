@@ -32,9 +32,9 @@ constexpr double kTimeLimit = 56;  // of a run that chose its own size; a minute
 constexpr std::uint64_t kLargestRoofFile = 8_GiB;
 constexpr std::uint64_t kSmallestRoofFile = 16_MiB;
 constexpr unsigned kFewestSteps = 2;
-constexpr unsigned kPairs = 5;
+constexpr unsigned kPairs = 4;
 constexpr unsigned kQuickPairs = 2;
-constexpr double kLongestAutomaticComparison = 30;
+constexpr double kLongestAutomaticComparison = 120;
 
 zero3::Dtype dtype_of(const Config& config) { return static_cast<zero3::Dtype>(config.dtype); }
 
@@ -246,7 +246,7 @@ Result<bool> StepRun::has_room_for_another() {
 Result<> StepRun::compare_if_possible() {
   const bool automatic = options_.compare == Compare::automatic;
   if (options_.compare == Compare::none || !on_nvme()) return {};
-  const unsigned pairs = has_size(options_) && !automatic ? kPairs : kQuickPairs;
+  const unsigned pairs = has_size(options_) ? kPairs : kQuickPairs;
   if (automatic) {
     std::vector<double> seconds;
     for (const StepSample& sample : results_.samples) seconds.push_back(sample.seconds + device_time_.seconds);

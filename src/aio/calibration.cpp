@@ -11,14 +11,13 @@
 namespace orlop::aio {
 namespace {
 
-constexpr std::array<std::uint64_t, 5> kRequestBytes = {256_KiB, 512_KiB, 1_MiB, 2_MiB, 4_MiB};
-constexpr std::array<unsigned, 5> kDepths = {8, 16, 32, 64, 128};
-constexpr std::uint64_t kBytesInFlight =
-    16_MiB;                       // while sizes are compared, as far as depths of 8 to 64 allow
-constexpr double kAsGood = 0.97;  // of the best
+constexpr std::array<std::uint64_t, 4> kRequestBytes = {256_KiB, 512_KiB, 1_MiB, 2_MiB};
+constexpr std::array<unsigned, 4> kDepths = {8, 16, 32, 64};
+constexpr std::uint64_t kMostInFlight = 32_MiB;  // of what is tried; drives slow down where they are given too much
+constexpr double kAsGood = 0.96;  // of the best
 // Up to here, larger requests that are as good are better: each doubling halves the calls and interrupts. From here on
 // smaller ones are: what is left to save is less than a hundredth of a processor.
-constexpr std::uint64_t kLargeEnough = 1_MiB;
+constexpr std::uint64_t kLargeEnough = 512_KiB;
 constexpr unsigned kMostRounds = 5;
 constexpr std::uint64_t kTrialPhaseBytes = 32_MiB;
 
@@ -31,9 +30,8 @@ struct Stage {
   std::size_t group;   // candidates that belong together, and of which at least one group is measured
 };
 constexpr double kFillShare = 0.15;
-constexpr Stage kSizeStage = {0.35, 1.0 / 128, 2};
-constexpr Stage kDepthStage = {0.25, 1.0 / 128, 2};
-constexpr Stage kMixingStage = {0.25, 1.0 / 32, 1};
+constexpr Stage kGridStage = {0.65, 1.0 / 128, 2};
+constexpr Stage kMixingStage = {0.2, 1.0 / 32, 1};
 
 // What may still be spent, in time and in traffic.
 class Budget {
@@ -99,8 +97,7 @@ class Calibrator {
   Result<Calibration> run() {
     TRY(check());
     TRY(fill());
-    TRY(choose_sizes());
-    TRY(choose_depth());
+    TRY(choose_sizes_and_depth());
     TRY(choose_mixing());
     chosen_.origin = origin();
     log_info(
@@ -129,11 +126,11 @@ class Calibrator {
   // drive the window ends where time was up.
   Result<> fill() {
     budget_.begin_stage(kFillShare);
-    const auto request_bytes = request_sizes().front();
+    const auto request_bytes = request_sizes().back();
     auto limits = budget_.part(kFillShare);
     limits.bytes = trial_.window_bytes();
     TRY_ASSIGN(const auto filled,
-               trial_.run(Load::write, {request_bytes, request_bytes, depth_for(request_bytes)}, limits));
+               trial_.run(Load::write, {request_bytes, request_bytes, depths().back()}, limits));
     budget_.spend(filled.bytes);
     if (filled.bytes < trial_.window_bytes())
       trial_.set_window(std::max(request_sizes().back(), filled.bytes));
@@ -150,55 +147,76 @@ class Calibrator {
     return sizes;
   }
 
-  [[nodiscard]] unsigned depth_for(std::uint64_t request_bytes) const {
-    const auto wanted =
-        static_cast<unsigned>(std::clamp<std::uint64_t>(kBytesInFlight / request_bytes, 8, 64));
-    return overrides_.depth.value_or(wanted);
+  static auto as_good_as_best(const std::vector<double>& rates) {
+    const double best = *std::max_element(rates.begin(), rates.end());
+    return [best](double rate) { return rate >= kAsGood * best; };
   }
-
-  Result<> choose_sizes() {
-    const auto sizes = request_sizes();
-    std::vector<Candidate> candidates;
-    for (const auto bytes : sizes) {
-      for (const auto load : {Load::read, Load::write})
-        candidates.push_back({load, {bytes, bytes, depth_for(bytes)}});
-    }
-    if (sizes.size() > 1) TRY(measure(candidates, kSizeStage));
-    chosen_.read_request_bytes = best_size(sizes, rates_of(candidates, Load::read));
-    chosen_.write_request_bytes = best_size(sizes, rates_of(candidates, Load::write));
-    return {};
+  // The index of the first that is as good as the best; they come in ascending order of their setting.
+  static std::size_t first_as_good(const std::vector<double>& rates) {
+    return static_cast<std::size_t>(std::find_if(rates.begin(), rates.end(), as_good_as_best(rates)) - rates.begin());
   }
-
-  Result<> choose_depth() {
-    const auto tried = depths();
-    std::vector<Candidate> candidates;
-    for (const auto depth : tried) {
-      for (const auto load : {Load::read, Load::write}) {
-        candidates.push_back({load, {chosen_.read_request_bytes, chosen_.write_request_bytes, depth}});
-      }
-    }
-    TRY(measure(candidates, kDepthStage));
-    const auto reads = rates_of(candidates, Load::read);
-    const auto writes = rates_of(candidates, Load::write);
-    std::vector<double> both;  // reading a byte and writing one
-    for (std::size_t i = 0; i < tried.size(); ++i) {
-      both.push_back(reads[i] > 0 && writes[i] > 0 ? 2 / (1 / reads[i] + 1 / writes[i]) : 0);
+  // Sizes and depths are tried together: the same size may be the best at one depth and the worst at another.
+  Result<> choose_sizes_and_depth() {
+    auto measured = candidates();
+    TRY(measure(measured, kGridStage));
+    std::vector<TrialSetting> best;  // of each depth
+    std::vector<double> reads, writes, both;
+    for (const unsigned depth : depths()) {
+      const auto [read_bytes, read_gb_s] = best_size(measured, Load::read, depth);
+      const auto [write_bytes, write_gb_s] = best_size(measured, Load::write, depth);
+      best.push_back({read_bytes, write_bytes, depth});
+      reads.push_back(read_gb_s);
+      writes.push_back(write_gb_s);
+      both.push_back(read_gb_s > 0 && write_gb_s > 0 ? 2 / (1 / read_gb_s + 1 / write_gb_s) : 0);
     }
     const auto chosen = first_as_good(both);
-    chosen_.depth = tried[chosen];
+    chosen_.read_request_bytes = best[chosen].read_request_bytes;
+    chosen_.write_request_bytes = best[chosen].write_request_bytes;
+    chosen_.depth = best[chosen].depth;
     chosen_.read_gb_s = reads[chosen];
     chosen_.write_gb_s = writes[chosen];
     return {};
   }
 
+  // In pairs of a read and a write; every depth has at least one.
+  [[nodiscard]] std::vector<Candidate> candidates() const {
+    const auto sizes = request_sizes();
+    const auto most = std::min(kMostInFlight, buffer_bytes_);
+    std::vector<Candidate> all;
+    for (const auto depth : depths()) {
+      for (const auto bytes : sizes) {
+        if (bytes != sizes.front() && depth * bytes > most) continue;
+        for (const auto load : {Load::read, Load::write}) all.push_back({load, {bytes, bytes, depth}});
+      }
+    }
+    return all;
+  }
+
   [[nodiscard]] std::vector<unsigned> depths() const {
     if (overrides_.depth) return {*overrides_.depth};
     std::vector<unsigned> depths;
-    const auto largest = std::max(chosen_.read_request_bytes, chosen_.write_request_bytes);
     for (const auto depth : kDepths) {
-      if (depths.empty() || depth * largest <= buffer_bytes_) depths.push_back(depth);
+      if (depths.empty() || depth * request_sizes().front() <= std::min(kMostInFlight, buffer_bytes_)) {
+        depths.push_back(depth);
+      }
     }
     return depths;
+  }
+
+  static std::pair<std::uint64_t, double> best_size(const std::vector<Candidate>& measured, Load load, unsigned depth) {
+    std::vector<std::pair<std::uint64_t, double>> sizes;
+    std::vector<double> rates;
+    for (const auto& candidate : measured) {
+      if (candidate.load != load || candidate.setting.depth != depth) continue;
+      sizes.emplace_back(candidate.setting.read_request_bytes, candidate.median());
+      rates.push_back(candidate.median());
+    }
+    const auto is_as_good = as_good_as_best(rates);
+    std::size_t best = first_as_good(rates);
+    for (std::size_t i = best; i < sizes.size() && sizes[i].first <= kLargeEnough; ++i) {
+      if (is_as_good(rates[i])) best = i;
+    }
+    return sizes[best];
   }
 
   Result<> choose_mixing() {
@@ -260,23 +278,6 @@ class Calibrator {
       if (candidate.load == load) rates.push_back(candidate.median());
     }
     return rates;
-  }
-
-  static auto as_good_as_best(const std::vector<double>& rates) {
-    const double best = *std::max_element(rates.begin(), rates.end());
-    return [best](double rate) { return rate >= kAsGood * best; };
-  }
-  // The index of the first that is as good as the best; they come in ascending order of their setting.
-  static std::size_t first_as_good(const std::vector<double>& rates) {
-    return static_cast<std::size_t>(std::find_if(rates.begin(), rates.end(), as_good_as_best(rates)) - rates.begin());
-  }
-  static std::uint64_t best_size(const std::vector<std::uint64_t>& sizes, const std::vector<double>& rates) {
-    const auto is_as_good = as_good_as_best(rates);
-    std::size_t best = first_as_good(rates);
-    for (std::size_t i = best; i < sizes.size() && sizes[i] <= kLargeEnough; ++i) {
-      if (is_as_good(rates[i])) best = i;
-    }
-    return sizes[best];
   }
 
   [[nodiscard]] std::string origin() const {

@@ -40,14 +40,15 @@ struct CalibrationOverrides {
 };
 
 struct CalibrationLimits {
-  double seconds = 1.5;              // stop trying after this long
-  std::uint64_t bytes = 4ull << 30;  // and after about this much traffic
+  double seconds = 2.5;              // stop trying after this long
+  std::uint64_t bytes = 6ull << 30;  // and after about this much traffic
 };
 
 // Measures on [0, region_bytes) of `file`, whose content is lost, through the buffer (registered with the
 // queue; settings that keep more in flight than it holds are not tried, so give it at least 64 MiB). Takes
-// the largest request size up to 1 MiB within 3 % of the best (else the smallest one), and then the smallest depth. Errors: ORLOP_INVALID_ARGUMENT when an override does not fit the file's alignment, the region
-// or the buffer; those of the queue and of the transfers.
+// the smallest depth within 4 % of the best, and at that depth the largest request size up to 512 KiB within 4 % of
+// the best (else the smallest one). Errors: ORLOP_INVALID_ARGUMENT when an override does not fit the file's
+// alignment, the region or the buffer; those of the queue and of the transfers.
 Result<Calibration> calibrate(const File& file, std::uint64_t region_bytes, QueueKind kind,
                               std::span<std::byte> buffer, const CalibrationOverrides& overrides,
                               const CalibrationLimits& limits = {});

@@ -1,7 +1,6 @@
 #include "aio/drive_trial.hpp"
 
 #include <algorithm>
-#include <deque>
 #include <vector>
 
 #include "base/bytes.hpp"
@@ -12,8 +11,9 @@ namespace {
 
 std::uint64_t align_down_to(std::uint64_t bytes, std::uint64_t unit) { return bytes - bytes % unit; }
 
-// Requests of one direction, one after the other through the window, each into memory that no other has meanwhile:
-// like the pipeline, it waits when all of it is under way.
+// Requests of one direction, one after the other through the window, each with memory that no other has meanwhile:
+// like the pipeline, it waits when all of it is under way. What was free last is used first: then a setting is measured
+// with the memory that it keeps busy, which on virtual drives, where a processor copies, decides by a third.
 class Stream {
  public:
   Stream(Direction direction, std::uint64_t request_bytes, std::uint64_t window_bytes,
@@ -24,15 +24,15 @@ class Stream {
         buffer_(buffer),
         next_offset_(align_down_to(first_offset, request_bytes)),
         requests_left_(divide_up(total_bytes, request_bytes)) {
-    for (std::size_t at = 0; at + request_bytes <= buffer.size(); at += request_bytes) free_.push_back(at);
+    for (std::size_t at = buffer.size() / request_bytes; at-- > 0;) free_.push_back(at * request_bytes);
   }
 
   [[nodiscard]] bool can_start() const { return requests_left_ > 0 && !free_.empty(); }
 
   // The id of a move is where its memory begins.
   Move next(const File& file) {
-    std::byte* const memory = buffer_.data() + free_.front();
-    free_.pop_front();
+    std::byte* const memory = buffer_.data() + free_.back();
+    free_.pop_back();
     const auto offset = next_offset_ % window_bytes_;
     next_offset_ = offset + request_bytes_;
     --requests_left_;
@@ -55,7 +55,7 @@ class Stream {
   std::span<std::byte> buffer_;
   std::uint64_t next_offset_;
   std::uint64_t requests_left_;
-  std::deque<std::size_t> free_;  // where in the buffer
+  std::vector<std::size_t> free_;  // where in the buffer
 };
 
 // Where both are wanted, each has half of the buffer.
