@@ -219,7 +219,7 @@ class Reports(BenchTest):
         for what in ("arithmetic", "checksums"):
             report = self.report("--params", "2M", "--steps", "1", "--compare", what, "--nvme_path", str(self.nvme))
             self.assertEqual(report["comparison"]["left_out"], what)
-            self.assertEqual(report["comparison"]["pairs"], 3)
+            self.assertEqual(report["comparison"]["pairs"], 4)
             self.assertGreater(report["comparison"]["speed_fraction"], 0)
         self.assert_nothing_left()
 

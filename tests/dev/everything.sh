@@ -41,6 +41,7 @@ release() {
 }
 
 python_suite() {
+  build build liborlop
   use_library
   local files=(tests/dev) out=$1
   [[ -d tests/python ]] && files+=(tests/python)
