@@ -138,7 +138,13 @@ Traffic Mover::traffic() const {
 // ---- The I/O thread
 
 void Mover::run() {
-  auto opened = open_queue();
+  auto opened = [this]() -> Result<> {
+    try {
+      return open_queue();
+    } catch (const std::exception& exception) {
+      return fail(ORLOP_INTERNAL, "I/O thread: {}", exception.what());
+    }
+  }();
   const bool is_open = opened.has_value();
   {
     const std::lock_guard lock(mutex_);

@@ -269,6 +269,7 @@ std::string RunDirectory::lock_path() const { return lock_path_of(path_, rank_);
 // The lock goes last: until then nobody else takes the directory for theirs.
 RunDirectory::~RunDirectory() {
   if (!lock_.is_open()) return;
+  static_cast<void>(::truncate(store_path().c_str(), 0));  // a forked child may hold the file, but no longer its space
   remove_file(store_path());
   remove_file(lock_path());
   remove_directory_if_empty(path_);
