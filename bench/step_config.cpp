@@ -79,6 +79,10 @@ Result<Config> step_config(const StepArguments& options) {
   if (!resolved && options.config_file) {
     return fail(resolved.error().status, "{}: {}", *options.config_file, resolved.error().message);
   }
+  if (resolved && resolved->dtype == ORLOP_F16) {
+    return fail(ORLOP_UNSUPPORTED, "{}: on \"fp16.enabled\": offload_bench measures bf16 and fp32; add --dtype bf16",
+                *options.config_file);
+  }
   return resolved;
 }
 

@@ -12,9 +12,10 @@
  *
  * Errors. Every call that can fail returns an orlop_status: 0, or a negative value. orlop_last_error() then has
  * this thread's sentence, `what: on what (numbers): why`, often with what to do instead. The library never prints,
- * aborts, exits, installs a signal handler or throws. An engine that has reported ORLOP_IO_ERROR, ORLOP_CORRUPT,
- * ORLOP_NO_SPACE, ORLOP_DEVICE_ERROR or ORLOP_CANCELLED from a step has stopped: it repeats that error to every
- * call but orlop_engine_close, orlop_engine_stats and orlop_engine_describe, so that nothing trains on garbage.
+ * aborts, exits, installs a signal handler or throws. An engine whose step failed, or that has reported
+ * ORLOP_IO_ERROR, ORLOP_CORRUPT, ORLOP_NO_SPACE, ORLOP_DEVICE_ERROR or ORLOP_CANCELLED, has stopped: parameters and
+ * states may be those of two steps, so it repeats that error to every call that reads, writes or trains; group, ticket,
+ * stats, describe and close calls still answer.
  *
  * Structs that the caller fills begin with `uint32_t struct_size`, which the caller sets to sizeof the struct; all
  * other fields zero is always valid and means the default, unless a field says otherwise. Fields are only ever
@@ -155,7 +156,8 @@ ORLOP_API orlop_status orlop_engine_open(const orlop_engine_params *params, orlo
  * error (of a write that failed, say). In a forked child it only frees the handle. */
 ORLOP_API orlop_status orlop_engine_close(orlop_engine **engine);
 
-/* Makes the step under way, and every later call, stop with ORLOP_CANCELLED within a block's time. Returns at once.
+/* Makes the commit, step or digest under way, and every later one, stop with ORLOP_CANCELLED within a block's time
+ * (a commit once the drive has been measured). A step that was cancelled may be half done. Returns at once.
  * Safe at any time from any thread and from signal handlers. */
 ORLOP_API void orlop_engine_cancel(orlop_engine *engine);
 
@@ -263,7 +265,7 @@ ORLOP_API orlop_status orlop_grad_discard(orlop_engine *engine);
 typedef struct orlop_step_params {
   uint32_t struct_size;
   uint32_t reserved;
-  double loss_scale; /* gradients are divided by it; 0 means 1 */
+  double loss_scale; /* what the losses were multiplied with, gradients are divided by it; 0 means orlop_loss_scale */
 } orlop_step_params;
 
 typedef struct orlop_step_report {
@@ -279,16 +281,25 @@ typedef struct orlop_step_report {
   double adam_seconds;        /* wall time of the arithmetic */
   uint64_t nvme_read_bytes;   /* since the previous report */
   uint64_t nvme_write_bytes;  /* since the previous report */
+  double loss_scale;          /* what gradients were divided by */
 } orlop_step_report;
 
+/* What the losses of this update are to be multiplied with before their backward passes: 1 unless the configuration
+ * enables fp16. It changes only in steps: a dynamic scale halves when a gradient was not finite and doubles after
+ * fp16.loss_scale_window good steps (Micikevicius et al. 2018, section 3.2; the exact rule is DeepSpeed's). A program
+ * that gives orlop_step_begin a scale of its own keeps count itself. */
+ORLOP_API orlop_status orlop_loss_scale(orlop_engine *engine, double *loss_scale);
+
 /* Starts an update with the gradients taken and the group values as they stand; returns at once. `params` may be
- * NULL. A NaN or infinite gradient makes the step be skipped, or stops the engine, as "orlop.non_finite" says.
+ * NULL. A NaN or infinite gradient makes the step be skipped, or stops the engine, as "orlop.non_finite" says; under a
+ * dynamic loss scale it is skipped and lowers the scale, and at the least scale allowed the step fails.
  * Errors: ORLOP_OUT_OF_ORDER (before the boundary micro-batch has ended, a step under way). */
 ORLOP_API orlop_status orlop_step_begin(orlop_engine *engine, const orlop_step_params *params);
 
 /* Waits until the parameters are final; write-back of states may go on behind it and is checked by the next call.
  * ORLOP_TIMEOUT when it is not finished after timeout_ms (-1: for ever); call again. `report` may be NULL. Errors:
- * ORLOP_IO_ERROR, ORLOP_CORRUPT, ORLOP_NO_SPACE, ORLOP_CANCELLED: the engine has stopped. */
+ * those of the store and the device, ORLOP_CANCELLED, and ORLOP_INVALID_ARGUMENT for a gradient that is not finite where
+ * that is not to be skipped: the engine has stopped. */
 ORLOP_API orlop_status orlop_step_wait(orlop_engine *engine, int32_t timeout_ms, orlop_step_report *report);
 
 /* orlop_step_begin with the defaults, then orlop_step_wait for ever. */

@@ -83,6 +83,7 @@ class StepReport(Structure):
         ("adam_seconds", c_double),
         ("nvme_read_bytes", c_uint64),
         ("nvme_write_bytes", c_uint64),
+        ("loss_scale", c_double),
     ]
 
 
@@ -144,6 +145,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_ticket_wait": (_status, [_engine, _ticket, c_int32], False),
     "orlop_backward_end": (_status, [_engine, POINTER(c_int32)], False),
     "orlop_grad_discard": (_status, [_engine], False),
+    "orlop_loss_scale": (_status, [_engine, POINTER(c_double)], False),
     "orlop_step_begin": (_status, [_engine, POINTER(StepParams)], False),
     "orlop_step_wait": (_status, [_engine, c_int32, POINTER(StepReport)], False),
     "orlop_step": (_status, [_engine, POINTER(StepReport)], False),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import _log
 from ._native import NativeEngine
 from ._parameters import DTYPES, Parameter
 from .errors import OutOfOrderError, UnsupportedError
@@ -18,6 +19,7 @@ class GradientFlow:
 
     def __init__(self, native: NativeEngine, accumulation_steps: int) -> None:
         self.native = native
+        self.loss_scale = native.loss_scale()  # changed only by updates
         self.accumulation_steps = accumulation_steps
         self.in_backward = False  # inside Engine.backward
         self.taken = 0  # gradients since the last end of a backward pass
@@ -26,6 +28,7 @@ class GradientFlow:
         self.is_update_due = False
         self._in_flight: deque[tuple[int, Tensor]] = deque()  # gradients whose memory the engine still reads
         self._handles: list[Any] = []
+        self._has_warned = False
 
     def attach(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
@@ -43,6 +46,17 @@ class GradientFlow:
         self.is_update_due = self.native.backward_end()
         self.backwards += 1
         self.taken = 0
+
+    def warn_of_dropped_micro_batches(self) -> None:
+        """Says once that a program drops gradients before they were ever used."""
+        if self.backwards and self.accumulation_steps > 1 and not self._has_warned:
+            self._has_warned = True
+            _log.logger.warning(
+                "zero_grad: after %d of %d micro-batches: their gradients are dropped and the update begins again; call it "
+                "after an update only, or not at all",
+                self.backwards,
+                self.accumulation_steps,
+            )
 
     def discard(self) -> None:
         """Forgets what has accumulated since the last update; the next micro-batch is the first again."""
@@ -82,10 +96,11 @@ class GradientHook:
         assert gradient is not None
         if gradient.requires_grad or gradient.layout is not torch.strided:
             self._refuse(gradient)
-        if not flow.in_backward and flow.accumulation_steps > 1:
+        if not flow.in_backward and (flow.accumulation_steps > 1 or flow.loss_scale != 1):
             raise OutOfOrderError(
                 f"backward: on {self.name}: a gradient from outside engine.backward(loss), which divides by "
-                f"gradient_accumulation_steps ({flow.accumulation_steps}); call that"
+                f"gradient_accumulation_steps ({flow.accumulation_steps}) and multiplies by the loss scale "
+                f"({flow.loss_scale:g}); call that"
             )
         if not gradient.is_contiguous():
             gradient = gradient.contiguous()

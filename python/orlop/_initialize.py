@@ -14,10 +14,18 @@ from . import _log
 from ._enums import DeviceKind
 from ._hooks import GradientFlow
 from ._native import NativeEngine
-from ._parameters import Parameter, cast_parameters, check_group_members, check_memory, device_of, parameters_of
+from ._parameters import (
+    Parameter,
+    cast_parameters,
+    check_group_members,
+    check_memory,
+    check_unscaled,
+    device_of,
+    parameters_of,
+)
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
-from .errors import ConfigError, UnsupportedError
+from .errors import ConfigError
 from .optimizer import Groups, Optimizer, client_of, groups_of
 
 Initialized = tuple[Engine, Optimizer, Optional["DataLoader[Any]"], Any]
@@ -58,10 +66,10 @@ def initialize(
     resolved = Config(_one_source(args, config, config_params))
     loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
     check_memory(model)
+    check_unclaimed(model)  # before anything of it is changed
     _set_precision(model, resolved)
     groups, client = _choose_optimizer(model, optimizer, model_parameters)
     parameters = parameters_of(model, groups)
-    check_unclaimed(parameters)
     native = _open(resolved, parameters)
     try:
         engine_optimizer, flow = _move_in(native, resolved, parameters, groups, client)
@@ -89,9 +97,11 @@ def _one_source(args: Any, config: ConfigSource | None, config_params: ConfigSou
 
 def _set_precision(model: nn.Module, config: Config) -> None:
     if config.get("fp16.enabled"):
-        raise UnsupportedError('initialize: on "fp16.enabled": fp16 training is not in this version; use "bf16"')
-    if config.get("bf16.enabled"):
+        cast_parameters(model, torch.float16)
+    elif config.get("bf16.enabled"):
         cast_parameters(model, torch.bfloat16)
+    else:
+        check_unscaled(model)
 
 
 def _choose_optimizer(

@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from ctypes import byref, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 from ._abi import EngineParams, GroupParams, ParamDesc, Stats, StepReport, library, sized
@@ -162,6 +162,12 @@ class NativeEngine:
 
     def discard_gradients(self) -> None:
         check(library.grad_discard(self._open_handle()))
+
+    def loss_scale(self) -> float:
+        """What losses are to be multiplied with until the next step."""
+        scale = c_double()
+        check(library.loss_scale(self._open_handle(), byref(scale)))
+        return scale.value
 
     def step_begin(self) -> None:
         check(library.step_begin(self._open_handle(), None))

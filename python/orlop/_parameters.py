@@ -20,7 +20,6 @@ DTYPES: dict[torch.dtype, DType] = {
     torch.bfloat16: DType.BF16,
     torch.float16: DType.F16,
 }
-TRAINED_DTYPES = (torch.float32, torch.bfloat16)  # float16 needs a scaled loss
 MAX_GROUPS = 1024
 
 
@@ -125,7 +124,7 @@ def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parame
     found = []
     for name, tensor in model.named_parameters():
         is_frozen = not tensor.requires_grad or tensor not in group_of
-        if tensor.numel() == 0 or (is_frozen and tensor.dtype not in TRAINED_DTYPES):
+        if tensor.numel() == 0 or (is_frozen and tensor.dtype not in DTYPES):
             continue
         dtype = _dtype_of(name, tensor)
         group, module = group_of.get(tensor, 0), module_of[tensor]
@@ -138,10 +137,10 @@ def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parame
 
 
 def _dtype_of(name: str, tensor: Tensor) -> DType:
-    if tensor.dtype not in TRAINED_DTYPES:
+    if tensor.dtype not in DTYPES:
         raise UnsupportedError(
-            f"initialize: on {name} ({str(tensor.dtype).removeprefix('torch.')}): parameters can be float32 or "
-            "bfloat16; convert the model first"
+            f"initialize: on {name} ({str(tensor.dtype).removeprefix('torch.')}): parameters can be float32, "
+            "bfloat16 or float16; convert the model first"
         )
     return DTYPES[tensor.dtype]
 
@@ -183,6 +182,27 @@ def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
+
+
+def check_unscaled(model: nn.Module) -> None:
+    """Raises UnsupportedError for fp16 parameters to train: without fp16.enabled no loss is scaled for them."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype == torch.float16 and parameter.requires_grad:
+            raise UnsupportedError(
+                f"initialize: on {name} (float16): small fp16 gradients vanish unless the loss is scaled; write "
+                '"fp16": {"enabled": true}, or convert the model'
+            )
+
+
+def half_precision(inputs: Any) -> Any:
+    """`inputs` with every floating-point tensor in it, through tuples, lists and dicts, as fp16."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.half() if inputs.is_floating_point() else inputs
+    if isinstance(inputs, dict):
+        return {name: half_precision(value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)) and not hasattr(inputs, "_fields"):
+        return type(inputs)(half_precision(value) for value in inputs)
+    return inputs
 
 
 def device_of(parameters: Iterable[Parameter]) -> torch.device:

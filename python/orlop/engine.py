@@ -17,10 +17,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from . import _log
 from ._enums import DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
-from ._parameters import Parameter
+from ._parameters import Parameter, half_precision
 from .config import Config
 from .errors import InvalidArgumentError, OutOfOrderError, UnsupportedError
 from .optimizer import Optimizer
@@ -73,6 +74,7 @@ class Engine(nn.Module):
         self._registered = parameters
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._step_applied = False
+        self._casts_inputs = self.fp16_enabled() and bool(config.get("fp16.auto_cast"))
         self.train(module.training)
         _engines.add(self)
 
@@ -88,14 +90,17 @@ class Engine(nn.Module):
     # ---- Training ----
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The wrapped module's forward."""
+        """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16."""
+        if self._casts_inputs:
+            args, kwargs = half_precision(args), half_precision(kwargs)
         return self.module(*args, **kwargs)
 
     def backward(self, loss: Tensor, retain_graph: bool = False, scale_wrt_gas: bool = True) -> Tensor:
         """Computes the gradients of one micro-batch's loss and gives them to the engine.
 
         The loss is divided by `gradient_accumulation_steps()` unless `scale_wrt_gas` is false, so that an update uses
-        the mean over its micro-batches; the divided loss is returned. When the pass raises, what has accumulated since
+        the mean over its micro-batches; the divided loss is returned. In fp16 its gradients are scaled by
+        `loss_scale()` on their way, which the update takes out again. When the pass raises, what has accumulated since
         the last update is forgotten: begin that update's micro-batches again.
         """
         if not isinstance(loss, Tensor):
@@ -103,8 +108,10 @@ class Engine(nn.Module):
         self._check_usable()
         if scale_wrt_gas and self.gradient_accumulation_steps() > 1:
             loss = loss / self.gradient_accumulation_steps()
+        scale = self._flow.loss_scale
+        scaled = loss if scale == 1 else loss.float() * scale
         with self._backward_pass():
-            loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
+            scaled.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
         return loss
 
     @contextlib.contextmanager
@@ -140,14 +147,21 @@ class Engine(nn.Module):
     def _update(self, lr_kwargs: dict[str, Any]) -> None:
         self._check_parameters()
         self.optimizer.send_groups()
+        if self.device.type == "cuda":  # what was queued before still reads the parameters as they were
+            torch.cuda.current_stream(self.device).synchronize()
         try:
             self._native.step_begin()
             report = StepReport.of(self._native.step_wait())
         except KeyboardInterrupt:
             self._native.cancel()
             self.close()
+            _log.logger.warning(
+                "step %d: interrupted: some parameters are updated and others are not; train on from values saved before",
+                self.global_steps + 1,
+            )
             raise
         self._flow.start_over()
+        self._flow.loss_scale = self._native.loss_scale()
         self.last_report = report
         self.global_steps += 1
         if report.skipped:
@@ -213,6 +227,18 @@ class Engine(nn.Module):
         """zero_optimization.stage of the configuration."""
         return int(self._config.get("zero_optimization.stage", 0))
 
+    def fp16_enabled(self) -> bool:
+        """Whether the model computes in fp16."""
+        return bool(self._config.get("fp16.enabled"))
+
+    def bfloat16_enabled(self) -> bool:
+        """Whether the model computes in bf16."""
+        return bool(self._config.get("bf16.enabled"))
+
+    def loss_scale(self) -> float:
+        """What `backward` multiplies losses with: 1 unless fp16 is enabled."""
+        return self._flow.loss_scale
+
     def gradient_clipping(self) -> float:
         """The largest global gradient norm an update uses; 0: any."""
         return float(self._config.get("gradient_clipping", 0.0))
@@ -263,7 +289,7 @@ class Engine(nn.Module):
         found = self._find(parameter)
         values = torch.empty(found.tensor.shape, dtype=torch.float32)
         self._native.read(found.number, _plane(plane), found.numel, DType.F32, values.data_ptr())
-        return values
+        return values / self._flow.loss_scale if plane == "grad" and self._flow.loss_scale != 1 else values
 
     def write_plane(self, parameter: str | nn.Parameter, plane: str, values: Tensor) -> None:
         """Sets one array of a parameter's state; `plane` as for `read_plane`. Setting "master" sets the parameter."""
@@ -346,13 +372,13 @@ def _plane(name: str) -> Plane:
         raise InvalidArgumentError(f"plane: on {name!r}: must be one of {', '.join(_PLANES)}") from None
 
 
-def check_unclaimed(parameters: list[Parameter]) -> None:
-    """Raises OutOfOrderError when an open engine has one of the parameters."""
+def check_unclaimed(model: nn.Module) -> None:
+    """Raises OutOfOrderError when an open engine has one of the model's parameters."""
     claimed = {id(theirs.tensor) for engine in _engines if engine.is_open for theirs in engine._registered}
-    for parameter in parameters:
-        if id(parameter.tensor) in claimed:
+    for name, parameter in model.named_parameters():
+        if id(parameter) in claimed:
             raise OutOfOrderError(
-                f"initialize: on {parameter.name}: another engine has it; close that engine first: engine.close()"
+                f"initialize: on {name}: another engine has it; close that engine first: engine.close()"
             )
 
 

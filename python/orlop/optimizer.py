@@ -98,6 +98,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of the micro-batches since the last update. After `engine.step()` there are none."""
+        self._flow.warn_of_dropped_micro_batches()
         self._flow.discard()
         for group in self.param_groups:
             for parameter in group["params"]:

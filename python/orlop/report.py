@@ -39,6 +39,8 @@ class StepReport(_Record):
     nvme_read_bytes: int
     """Since the previous report."""
     nvme_write_bytes: int
+    loss_scale: float
+    """What gradients were divided by."""
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ class Resolver {
     derive_offload();
     check_offload();
     check_types();
+    check_loss_scale();
     check_optimizer();
     check_run_id();
   }
@@ -276,11 +277,10 @@ class Resolver {
 
   void check_types() {
     const json& wanted = value("data_types.param_dtype");
-    const std::string_view type = is_true("bf16.enabled") ? "bf16" : "fp32";
+    const std::string_view type = is_true("fp16.enabled") ? "fp16" : is_true("bf16.enabled") ? "bf16" : "fp32";
     if (wanted.is_null() || wanted == type) return;
-    refuse("data_types.param_dtype", "bf16.enabled makes parameters {}; {}", type,
-           wanted == "fp16" ? "fp16 is not in this version, leave param_dtype out"
-                            : "switch bf16.enabled or leave param_dtype out");
+    refuse("data_types.param_dtype",
+           "fp16.enabled and bf16.enabled make parameters {}; switch one of them or leave param_dtype out", type);
   }
 
   // DeepSpeed drops such parameters in silence.
@@ -303,6 +303,16 @@ class Resolver {
     if (!valid) {
       refuse("orlop.run_id",
              "names a directory; use at most 128 letters, digits, '.', '_', '-', and not only dots");
+    }
+  }
+
+  void check_loss_scale() {
+    if (!is_true("fp16.enabled") || get<double>("fp16.loss_scale") != 0) return;
+    if (get<double>("fp16.min_loss_scale") == 0) {
+      refuse("fp16.min_loss_scale", "a dynamic loss scale cannot fall to 0; write a number above 0, usually 1");
+    }
+    if (get<std::uint64_t>("fp16.loss_scale_window") == 0) {
+      refuse("fp16.loss_scale_window", "a dynamic loss scale cannot double after 0 steps; write at least 1, usually 1000");
     }
   }
 
@@ -367,7 +377,8 @@ class Resolver {
     config.gradient_accumulation_steps = get<std::uint32_t>(kSteps);
     config.gradient_clipping = get<double>("gradient_clipping");
     config.steps_per_print = get_optional<std::uint64_t>("steps_per_print");
-    config.dtype = is_true("bf16.enabled") ? ORLOP_BF16 : ORLOP_F32;
+    config.dtype = is_true("fp16.enabled") ? ORLOP_F16 : is_true("bf16.enabled") ? ORLOP_BF16 : ORLOP_F32;
+    if (config.dtype == ORLOP_F16) config.fp16 = fp16_settings();
     config.zero_stage = get<int>("zero_optimization.stage");
     if (!value("optimizer.type").is_null()) config.adam = adam_settings();
     fill_offload(config);
@@ -376,6 +387,16 @@ class Resolver {
     config.notes = std::move(notes_);
     config.warnings = std::move(warnings_);
     return config;
+  }
+
+  Fp16Settings fp16_settings() {
+    return {.loss_scale = get<double>("fp16.loss_scale"),
+            .initial_scale_power = get<std::uint32_t>("fp16.initial_scale_power"),
+            .loss_scale_window = get<std::uint64_t>("fp16.loss_scale_window"),
+            .hysteresis = get<std::uint64_t>("fp16.hysteresis"),
+            .consecutive_hysteresis = is_true("fp16.consecutive_hysteresis"),
+            .min_loss_scale = get<double>("fp16.min_loss_scale"),
+            .auto_cast = is_true("fp16.auto_cast")};
   }
 
   AdamSettings adam_settings() {

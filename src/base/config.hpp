@@ -43,6 +43,17 @@ struct MemoryBudgets {
   std::optional<std::uint64_t> nvme;
 };
 
+// The fp16 block.
+struct Fp16Settings {
+  double loss_scale = 0;  // 0: dynamic, as the rest says
+  std::uint32_t initial_scale_power = 16;
+  std::uint64_t loss_scale_window = 1000;
+  std::uint64_t hysteresis = 2;
+  bool consecutive_hysteresis = false;
+  double min_loss_scale = 1;
+  bool auto_cast = false;  // floating-point inputs of the model become fp16
+};
+
 enum class ConfigOrigin : std::uint8_t { file, defaulted, derived };
 
 struct ConfigEntry {
@@ -59,6 +70,7 @@ struct Config {
   double gradient_clipping = 1.0;                // 0: off
   std::optional<std::uint64_t> steps_per_print;  // none: never
   orlop_dtype dtype = ORLOP_F32;
+  std::optional<Fp16Settings> fp16;  // set when dtype is ORLOP_F16
   std::optional<AdamSettings> adam;  // none: the file names no optimizer
   int zero_stage = 0;
 

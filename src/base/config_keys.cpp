@@ -100,7 +100,6 @@ constexpr string_view kOneRank = "an engine has one rank in this version, and on
 constexpr string_view kParamsStay =
     "parameters stay on the device in this version, so nothing is partitioned, prefetched or released";
 constexpr string_view kNoCheckpoint = "this version writes no checkpoints";
-constexpr string_view kNoFp16 = "fp16 is off";
 constexpr string_view kNoCheckpointing =
     "it configures deepspeed.checkpointing, which this version does not have; use torch.utils.checkpoint";
 constexpr string_view kNoMonitor = "this version has no monitors; log the step report from your program";
@@ -181,17 +180,15 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("bf16.bf16_optimizer_states", "false")
         .refused("Adam's moments in bf16", "moments are fp32 in this version; leave it out"),
 
-    block("fp16", "The model computes in fp16. Not in this version; its keys are checked."),
-    boolean("fp16.enabled", "false")
-        .refused("parameters are fp16",
-                 "fp16 is not in this version; write \"bf16\": {\"enabled\": true} instead"),
-    boolean("fp16.auto_cast", "false").noted("cast the model's inputs", kNoFp16),
-    number("fp16.loss_scale", "0").noted("fixed loss scale; 0: dynamic", kNoFp16),
-    integer("fp16.initial_scale_power", "16").noted("the dynamic scale starts at 2 to this power", kNoFp16),
-    integer("fp16.loss_scale_window", "1000").noted("good steps until the scale doubles", kNoFp16),
-    integer("fp16.hysteresis", "2").noted("overflows until the scale halves", kNoFp16),
-    boolean("fp16.consecutive_hysteresis", "false").noted("a good step resets hysteresis", kNoFp16),
-    number("fp16.min_loss_scale", "1").noted("least dynamic scale", kNoFp16),
+    block("fp16", "The model computes in fp16, its losses scaled so that small gradients survive."),
+    boolean("fp16.enabled", "false").honoured("parameters are fp16; the optimizer keeps an fp32 master"),
+    boolean("fp16.auto_cast", "false").honoured("cast the model's floating-point inputs to fp16 (Python)"),
+    number("fp16.loss_scale", "0").honoured("fixed loss scale; 0: dynamic, by the keys below"),
+    integer("fp16.initial_scale_power", "16", 0, 127).honoured("the dynamic scale starts at 2 to this power"),
+    integer("fp16.loss_scale_window", "1000", 0, kMaxCount).honoured("good steps in a row until the scale doubles"),
+    integer("fp16.hysteresis", "2", 0, kMaxCount).honoured("the overflow that halves the scale; a doubling starts anew"),
+    boolean("fp16.consecutive_hysteresis", "false").honoured("every good step starts hysteresis anew"),
+    number("fp16.min_loss_scale", "1").honoured("least dynamic scale; an overflow at it is an error"),
     boolean("fp16.fp16_master_weights_and_grads", "false")
         .refused("no fp32 master", "the fp32 master keeps small updates; leave it out"),
 
@@ -199,7 +196,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     choice("data_types.grad_accum_dtype", "null", kDtypes, kDtypeSynonyms)
         .noted("type in which micro-batches accumulate", "several micro-batches always accumulate in fp32"),
     choice("data_types.param_dtype", "null", kDtypes, kDtypeSynonyms)
-        .honoured("must agree with bf16.enabled", "what bf16.enabled says"),
+        .honoured("must agree with bf16.enabled and fp16.enabled", "what they say"),
     choice("data_types.buffer_dtype", "null", kDtypes, kDtypeSynonyms)
         .refused("type of the model's buffers", "buffers keep their type here; cast them in your program"),
 
@@ -342,7 +339,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
 
     block("zero_optimization.offload_optimizer", "Where the optimizer's states live. Any stage."),
     choice("zero_optimization.offload_optimizer.device", "\"none\"", "none|cpu|nvme")
-        .honoured("cpu: host memory; nvme: a store on disk; none: with the parameters"),
+        .honoured("cpu: host memory; nvme: a store on disk; none: beside the parameters, on a GPU in host memory"),
     text("zero_optimization.offload_optimizer.nvme_path")
         .honoured("directory of the store, <nvme_path>/orlop/<run id>", "none; needed with device nvme"),
     integer("zero_optimization.offload_optimizer.buffer_count", "null", 0, 1024)
@@ -468,7 +465,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     object("comet", "enabled").noted("a monitor", kNoMonitor),
 
     block("orlop", "Our own keys; DeepSpeed ignores the block."),
-    boolean("orlop.strict_config", "false").honoured("an unknown key is an error instead of a note"),
+    boolean("orlop.strict_config", "false").honoured("an unknown key is an error instead of a warning"),
     choice("orlop.queue", "null", "uring|aio|threads", "io_uring=uring|libaio=aio")
         .honoured("how the store is read and written", "the best that works: uring, else aio, else threads"),
     choice("orlop.non_finite", "\"skip\"", "skip|stop")

@@ -29,15 +29,19 @@ orlop_status guarded(const Body& body) noexcept {
   }
 }
 
+// A struct begins with its size and at least one more field.
+inline Result<> check_struct_size(const char* call, std::size_t size) {
+  if (size >= sizeof(std::uint32_t) * 2) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on struct_size {}: set it to sizeof the struct", call, size);
+}
+
 // Reads a caller's struct whose first field is struct_size: fields it does not have are zero; a longer one is accepted
 // only if what this library does not know is zero.
 template <typename Struct>
 Result<Struct> read_struct(const char* call, const Struct* given) {
   if (given == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "{}: on its struct: the pointer is NULL", call);
   const std::size_t size = given->struct_size;
-  if (size < sizeof(std::uint32_t) * 2) {
-    return fail(ORLOP_INVALID_ARGUMENT, "{}: on struct_size {}: set it to sizeof the struct", call, size);
-  }
+  TRY(check_struct_size(call, size));
   const auto* const bytes = reinterpret_cast<const unsigned char*>(given);
   for (std::size_t i = sizeof(Struct); i < size; ++i) {
     if (bytes[i] != 0) {
@@ -55,9 +59,7 @@ template <typename Struct>
 Result<> fill_struct(const char* call, Struct* given, Struct values) {
   if (given == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "{}: on its struct: the pointer is NULL", call);
   const std::uint32_t size = given->struct_size;
-  if (size < sizeof(std::uint32_t) * 2) {
-    return fail(ORLOP_INVALID_ARGUMENT, "{}: on struct_size {}: set it to sizeof the struct", call, size);
-  }
+  TRY(check_struct_size(call, size));
   values.struct_size = size;
   if (size > sizeof(Struct)) std::memset(reinterpret_cast<char*>(given) + sizeof(Struct), 0, size - sizeof(Struct));
   std::memcpy(given, &values, size < sizeof(Struct) ? size : sizeof(Struct));

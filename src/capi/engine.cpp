@@ -105,6 +105,7 @@ orlop_step_report report_of(const zero3::StepReport& r) {
   out.adam_seconds = r.adam_seconds;
   out.nvme_read_bytes = r.nvme_read_bytes;
   out.nvme_write_bytes = r.nvme_write_bytes;
+  out.loss_scale = r.loss_scale;
   return out;
 }
 
@@ -127,7 +128,13 @@ orlop_stats stats_of(const zero3::EngineStats& s) {
   return out;
 }
 
+// What can be refused is refused before the step is begun or its result taken.
+Result<> check_report(const orlop_step_report* report) {
+  return report == nullptr ? Result<>{} : capi::check_struct_size("step", report->struct_size);
+}
+
 Result<> wait_for_step(zero3::Engine& engine, int32_t timeout_ms, orlop_step_report* report) {
+  TRY(check_report(report));
   TRY_ASSIGN(const zero3::StepReport done, engine.step_wait(timeout_ms));
   return report == nullptr ? Result<>{} : capi::fill_struct("wait for step", report, report_of(done));
 }
@@ -272,14 +279,22 @@ orlop_status orlop_grad_discard(orlop_engine* engine) {
   return with_engine("discard gradients", engine, [](zero3::Engine& e) { return e.grad_discard(); });
 }
 
+orlop_status orlop_loss_scale(orlop_engine* engine, double* loss_scale) {
+  return with_engine("loss scale", engine, [&](zero3::Engine& e) -> Result<> {
+    if (loss_scale == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "loss scale: on NULL: there is nowhere to write it");
+    *loss_scale = e.loss_scale();
+    return {};
+  });
+}
+
 orlop_status orlop_step_begin(orlop_engine* engine, const orlop_step_params* params) {
   return with_engine("step", engine, [&](zero3::Engine& e) -> Result<> {
-    double loss_scale = 0;
+    std::optional<double> loss_scale;
     if (params != nullptr) {
       TRY_ASSIGN(const orlop_step_params given, capi::read_struct("step", params));
-      loss_scale = given.loss_scale;
+      if (given.loss_scale != 0) loss_scale = given.loss_scale;
     }
-    return e.step_begin(loss_scale == 0 ? 1 : loss_scale);
+    return e.step_begin(loss_scale);
   });
 }
 
@@ -289,7 +304,8 @@ orlop_status orlop_step_wait(orlop_engine* engine, int32_t timeout_ms, orlop_ste
 
 orlop_status orlop_step(orlop_engine* engine, orlop_step_report* report) {
   return with_engine("step", engine, [&](zero3::Engine& e) -> Result<> {
-    TRY(e.step_begin(1));
+    TRY(check_report(report));
+    TRY(e.step_begin(std::nullopt));
     return wait_for_step(e, -1, report);
   });
 }

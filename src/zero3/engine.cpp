@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <utility>
 
 #include "base/bytes.hpp"
@@ -60,6 +61,21 @@ std::uint64_t trainable_elements(const std::vector<ParamSpec>& params) {
   return elements;
 }
 
+// A model without a trainable parameter has no states to keep.
+bool is_on_nvme(const Config& config, const std::vector<swap::BlockSpec>& blocks) {
+  return config.offload_optimizer == OffloadDevice::nvme && !blocks.empty();
+}
+
+// The program may change its working directory later.
+Result<> make_absolute(std::string& path) {
+  if (path.empty()) return {};
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
+  if (error) return fail(status_of_errno(error.value()), "nvme_path: on {}: {}", path, error.message());
+  path = absolute.string();
+  return {};
+}
+
 }  // namespace
 
 Engine::Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<device::Device> device,
@@ -71,6 +87,7 @@ Engine::Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<d
       workers_(static_cast<int>(options_.config.thread_count)),
       communicator_(comm::make_self_communicator()),
       groups_(hyper_of(options_.config.adam.value_or(AdamSettings{}))),
+      scaler_(options_.config.fp16),
       background_(std::make_unique<Background>()) {}
 
 Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
@@ -82,6 +99,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   TRY_ASSIGN(auto device, make_device(options));
   TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
   if (options.run_id.empty()) options.run_id = options.config.run_id.value_or(derived_run_id());
+  TRY(make_absolute(options.config.nvme_path));
   for (const std::string& note : options.config.notes) log_info("{}", note);
   for (const std::string& warning : options.config.warnings) log_warning("{}", warning);
   return std::unique_ptr<Engine>(new Engine(std::move(options), std::move(topology), std::move(device), isa));
@@ -152,7 +170,7 @@ Result<MemoryPlan> Engine::plan(const UnitPlan& units, const std::vector<Block>&
       .flat = FlatBuffers::bytes_needed(units, accumulation_of(config), on_host),
       .table_bytes = GradFlow::bytes_needed(params_.size()),
       .blocks = specs,
-      .tier = config.offload_optimizer == OffloadDevice::nvme ? StateTier::nvme : StateTier::host,
+      .tier = is_on_nvme(config, specs) ? StateTier::nvme : StateTier::host,
       .slab_count = config.slab_count,
   };
   TRY_ASSIGN(const numa::HostMemory host, numa::host_memory());
@@ -171,7 +189,7 @@ Result<MemoryPlan> Engine::plan(const UnitPlan& units, const std::vector<Block>&
 Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memory,
                                                           std::vector<swap::BlockSpec> specs) {
   const Config& config = options_.config;
-  if (config.offload_optimizer != OffloadDevice::nvme) return swap::make_host_states(topology_, std::move(specs));
+  if (!is_on_nvme(config, specs)) return swap::make_host_states(topology_, std::move(specs));
   swap::NvmeOptions nvme;
   nvme.nvme_path = config.nvme_path;
   nvme.run_id = options_.run_id;

@@ -25,6 +25,7 @@
 #include "zero3/flat_buffers.hpp"
 #include "zero3/grad_flow.hpp"
 #include "zero3/groups.hpp"
+#include "zero3/loss_scaler.hpp"
 #include "zero3/memory_plan.hpp"
 #include "zero3/planes.hpp"
 #include "zero3/update.hpp"
@@ -48,6 +49,7 @@ struct StepReport {
   std::uint64_t skipped_steps = 0;
   double grad_norm = 0;
   double clip_factor = 1;
+  double loss_scale = 1;
   double seconds = 0;
   double exposed_io_seconds = 0;
   double hidden_io_seconds = 0;
@@ -91,7 +93,10 @@ class Engine {
   Result<bool> backward_end();  // true at the boundary
   Result<> grad_discard();
 
-  Result<> step_begin(double loss_scale);
+  // What losses are to be multiplied with until the next step.
+  double loss_scale();
+  // None: the engine's own.
+  Result<> step_begin(std::optional<double> loss_scale);
   // ORLOP_TIMEOUT while it is under way.
   Result<StepReport> step_wait(int timeout_ms);
   Result<> drain(int timeout_ms);
@@ -115,6 +120,7 @@ class Engine {
   Result<> expect_param(const char* what, std::uint32_t id) const;
   Result<> expect_range(const char* what, std::uint32_t id, Plane plane, Range range) const;
   Result<> stop_if_failed(Result<> result);
+  Result<> stop_after(Result<> result);
 
   Result<MemoryPlan> plan(const UnitPlan& units, const std::vector<Block>& blocks);
   Result<> allocate(Committed& committed);
@@ -122,8 +128,8 @@ class Engine {
 
   Result<> take_from_device(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
   Result<> prefetch_states();
-  Result<> step(double loss_scale);
-  Result<> skip(std::uint32_t id);
+  Result<> step(double loss_scale, bool is_own_scale);
+  Result<> skip(std::uint32_t id, bool is_own_scale);
   void account(std::int64_t begin_ns, const swap::SweepReport& sweep);
   void count_step();
   void cancel_step();
@@ -136,6 +142,7 @@ class Engine {
   std::unique_ptr<comm::Communicator> communicator_;
   Trace trace_;
   Groups groups_;
+  LossScaler scaler_;
 
   std::mutex mutex_;       // everything below
   std::mutex wait_mutex_;  // one waiter at a time

@@ -23,7 +23,12 @@ bool stops_engine(orlop_status status) {
 }  // namespace
 
 Result<> Engine::stop_if_failed(Result<> result) {
-  if (result || !stops_engine(result.error().status)) return result;
+  return result || !stops_engine(result.error().status) ? result : stop_after(std::move(result));
+}
+
+// A step that failed for whatever reason may have been half done.
+Result<> Engine::stop_after(Result<> result) {
+  if (result) return result;
   log_error("{}", result.error().message);
   phase_ = Phase::stopped;
   stop_error_ = result.error();
@@ -99,7 +104,12 @@ Result<> Engine::grad_discard() {
 
 // ---- Steps ----
 
-Result<> Engine::step_begin(double loss_scale) {
+double Engine::loss_scale() {
+  const std::lock_guard lock(mutex_);
+  return scaler_.scale();
+}
+
+Result<> Engine::step_begin(std::optional<double> given_scale) {
   const std::lock_guard lock(mutex_);
   TRY(expect_ready("step"));
   const GradFlow& grads = *committed_->grads;
@@ -107,11 +117,12 @@ Result<> Engine::step_begin(double loss_scale) {
     return fail(ORLOP_OUT_OF_ORDER, "step: on micro-batch {} of {}: call orlop_backward_end after each of them first",
                 grads.ended_micro_batches(), grads.micro_batches());
   }
+  const double loss_scale = given_scale.value_or(scaler_.scale());
   if (!(loss_scale > 0) || std::isinf(loss_scale)) {
     return fail(ORLOP_INVALID_ARGUMENT, "step: on loss scale {}: must be above 0 and finite", loss_scale);
   }
   phase_ = Phase::stepping;
-  background_->start([this, loss_scale] { return step(loss_scale); });
+  background_->start([this, loss_scale, is_own = !given_scale] { return step(loss_scale, is_own); });
   return {};
 }
 
@@ -126,41 +137,54 @@ Result<StepReport> Engine::step_wait(int timeout_ms) {
   if (!finished) return fail(ORLOP_TIMEOUT, "wait for step: not finished after {} ms: call again", timeout_ms);
   const std::lock_guard lock(mutex_);
   phase_ = Phase::ready;
-  TRY(stop_if_failed(std::move(*finished)));
+  TRY(stop_after(std::move(*finished)));
   count_step();
   return report_;
 }
 
 // On the background thread; phase_ is stepping, so nothing else touches what it uses.
-Result<> Engine::step(double loss_scale) {
+Result<> Engine::step(double loss_scale, bool is_own_scale) {
   const std::int64_t begin_ns = now_ns();
   Committed& c = *committed_;
   const GradTotal total = c.grads->total();
   report_ = {};
   report_.grad_norm = total.norm / loss_scale;
+  report_.loss_scale = loss_scale;
   swap::SweepReport sweep;
   if (total.first_not_finite) {
-    TRY(skip(*total.first_not_finite));
+    TRY(skip(*total.first_not_finite, is_own_scale));
+    if (is_own_scale) scaler_.note_overflow();
   } else {
     report_.clip_factor = clip_factor(report_.grad_norm, options_.config.gradient_clipping);
     const auto constants = groups_.constants(c.group_count, stats_.steps + 1, report_.clip_factor / loss_scale);
     c.prefetched = false;
     TRY_ASSIGN(sweep, c.update->run(*c.states, constants, cancelled_));
+    if (is_own_scale) scaler_.note_good_step();
   }
   c.grads->clear();
   account(begin_ns, sweep);
   return {};
 }
 
-// A gradient that is not finite never reaches the states.
-Result<> Engine::skip(std::uint32_t id) {
+// A gradient that is not finite never reaches the states. Under a dynamic loss scale it is the way a scale that is too
+// large shows: then it is an error only where the scale cannot fall any more.
+Result<> Engine::skip(std::uint32_t id, bool is_own_scale) {
   const std::string& name = params_[id].name;
-  if (options_.config.non_finite == NonFinite::stop) {
+  const bool is_expected = is_own_scale && scaler_.is_dynamic();
+  if (is_expected && scaler_.is_exhausted()) {
+    return fail(ORLOP_INVALID_ARGUMENT,
+                "step {}: on the gradient of \"{}\": it is not finite at the least loss scale ({}); lower the learning "
+                "rate or fp16.min_loss_scale", stats_.steps + 1, name, scaler_.scale());
+  }
+  if (!is_expected && options_.config.non_finite == NonFinite::stop) {
     return fail(ORLOP_INVALID_ARGUMENT,
                 "step {}: on the gradient of \"{}\": it is not finite; \"orlop.non_finite\" says stop", stats_.steps + 1,
                 name);
   }
-  if (stats_.skipped_steps == 0) {
+  if (is_expected) {
+    log_info("step {}: on the gradient of \"{}\": it is not finite at loss scale {}; the step is skipped",
+             stats_.steps + 1, name, scaler_.scale());
+  } else if (stats_.skipped_steps == 0) {
     log_warning("step {}: on the gradient of \"{}\": it is not finite; the step is skipped, nothing was changed (said "
                 "once; skipped steps are counted)", stats_.steps + 1, name);
   }
@@ -203,7 +227,7 @@ void Engine::cancel_step() {
   if (phase_ != Phase::stepping) return;
   const auto result = background_->wait(-1);
   phase_ = Phase::ready;
-  static_cast<void>(stop_if_failed(*result));
+  static_cast<void>(stop_after(*result));
 }
 
 }  // namespace orlop::zero3

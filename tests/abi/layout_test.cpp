@@ -39,12 +39,13 @@ TEST(Layout, OfGroupParamsIsFixed) {
 TEST(Layout, OfStepStructsIsFixed) {
   EXPECT_EQ(sizeof(orlop_step_params), 16u);
   EXPECT_EQ(offsetof(orlop_step_params, loss_scale), 8u);
-  EXPECT_EQ(sizeof(orlop_step_report), 88u);
+  EXPECT_EQ(sizeof(orlop_step_report), 96u);
   EXPECT_EQ(offsetof(orlop_step_report, skipped), 4u);
   EXPECT_EQ(offsetof(orlop_step_report, step), 8u);
   EXPECT_EQ(offsetof(orlop_step_report, grad_norm), 24u);
   EXPECT_EQ(offsetof(orlop_step_report, seconds), 40u);
   EXPECT_EQ(offsetof(orlop_step_report, nvme_write_bytes), 80u);
+  EXPECT_EQ(offsetof(orlop_step_report, loss_scale), 88u);
 }
 
 TEST(Layout, OfStatsIsFixed) {

@@ -29,7 +29,7 @@ Every key is one of
 - **noted**: it is checked and has no effect here, for the reason given; said once when it asks for something;
 - **refused**: only its default is accepted; anything else stops with the reason and what to write instead.
 
-A key that is not on this page is ignored with a note that names the nearest known one, or is an error with
+A key that is not on this page is ignored with a warning that names the nearest known one, or is an error with
 `"orlop": {"strict_config": true}`.
 
 How values are read:

@@ -143,6 +143,25 @@ const std::vector<HonouredCase>& honoured_cases() {
        [](const Config& c) { return c.dtype == ORLOP_BF16; }},
       {"bf16.enabled", R"({"bf16": {"enabled": false}})",
        [](const Config& c) { return c.dtype == ORLOP_F32; }},
+      {"fp16.enabled", R"({"fp16": {"enabled": true}})",
+       [](const Config& c) { return c.dtype == ORLOP_F16 && c.fp16 && c.fp16->loss_scale == 0; }},
+      {"fp16.enabled", R"({"fp16": {"enabled": false, "loss_scale": 8}})", [](const Config& c) { return !c.fp16; }},
+      {"fp16.auto_cast", R"({"fp16": {"enabled": true, "auto_cast": true}})",
+       [](const Config& c) { return c.fp16->auto_cast; }},
+      {"fp16.loss_scale", R"({"fp16": {"enabled": true, "loss_scale": 128}})",
+       [](const Config& c) { return c.fp16->loss_scale == 128; }},
+      {"fp16.initial_scale_power", R"({"fp16": {"enabled": true, "initial_scale_power": 8}})",
+       [](const Config& c) { return c.fp16->initial_scale_power == 8; }},
+      {"fp16.loss_scale_window", R"({"fp16": {"enabled": true, "loss_scale_window": 50}})",
+       [](const Config& c) { return c.fp16->loss_scale_window == 50; }},
+      {"fp16.hysteresis", R"({"fp16": {"enabled": true, "hysteresis": 3}})",
+       [](const Config& c) { return c.fp16->hysteresis == 3; }},
+      {"fp16.consecutive_hysteresis", R"({"fp16": {"enabled": true, "consecutive_hysteresis": true}})",
+       [](const Config& c) { return c.fp16->consecutive_hysteresis; }},
+      {"fp16.min_loss_scale", R"({"fp16": {"enabled": true, "min_loss_scale": 0.5}})",
+       [](const Config& c) { return c.fp16->min_loss_scale == 0.5; }},
+      {"data_types.param_dtype", R"({"data_types": {"param_dtype": "half"}, "fp16": {"enabled": true}})",
+       [](const Config& c) { return c.dtype == ORLOP_F16; }},
       {"data_types.param_dtype", R"({"data_types": {"param_dtype": "bf16"}, "bf16": {"enabled": true}})",
        [](const Config& c) { return c.dtype == ORLOP_BF16; }},
       {"optimizer.type", R"({"optimizer": {"type": "AdamW"}})",
@@ -384,8 +403,11 @@ TEST(Config, ANegativeWorldSizeIsRefused) {
 TEST(Config, ContradictionsAreRefusedWithTheWayOut) {
   EXPECT_THAT(refusal(R"({"fp16": {"enabled": true}, "bf16": {"enabled": true}})"),
               StartsWith("config: on \"fp16.enabled\" (true): bf16.enabled is true as well"));
-  EXPECT_THAT(refusal(R"({"fp16": {"enabled": true}})"),
-              HasSubstr("write \"bf16\": {\"enabled\": true} instead"));
+  EXPECT_THAT(refusal(R"({"fp16": {"enabled": true, "min_loss_scale": 0}})"),
+              HasSubstr("a dynamic loss scale cannot fall to 0"));
+  EXPECT_THAT(refusal(R"({"fp16": {"enabled": true, "loss_scale_window": 0}})"),
+              HasSubstr("a dynamic loss scale cannot double after 0 steps"));
+  EXPECT_EQ(resolved(R"({"fp16": {"enabled": true, "loss_scale": 8, "loss_scale_window": 0}})").fp16->loss_scale, 8);
   EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}})"),
               AllOf(HasSubstr("offload_optimizer.device\" (\"nvme\"): nvme_path is missing"),
                     HasSubstr("write \"nvme_path\"")));
@@ -401,7 +423,7 @@ TEST(Config, ContradictionsAreRefusedWithTheWayOut) {
           R"({"zero_optimization": {"cpu_offload": true, "offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}})"),
       HasSubstr("cpu_offload\" (true): contradicts"));
   EXPECT_THAT(refusal(R"({"data_types": {"param_dtype": "bf16"}})"),
-              HasSubstr("bf16.enabled makes parameters fp32"));
+              HasSubstr("fp16.enabled and bf16.enabled make parameters fp32"));
   EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/x"}}})"),
               HasSubstr("parameters stay on the device"));
   EXPECT_THAT(refusal(R"({"bf16": [true]})"), StrEq("config: on \"bf16\" ([true]): must be an object"));

@@ -153,6 +153,27 @@ TEST(Engine, ANonFiniteGradientStopsWhenThePolicySaysSo) {
   const auto report = step(*engine);
   ASSERT_FALSE(report);
   EXPECT_THAT(report.error().message, HasSubstr("norm.bias"));
+  EXPECT_EQ(engine->grad_discard().error().message, report.error().message) << "it has stopped";
+}
+
+TEST(Engine, ARelativePathIsThatOfTheDirectoryAtTheStart) {
+  const TemporaryDirectory directory;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory.path());
+  const auto params = small_model(Dtype::bf16);
+  {
+    auto engine = open_engine(nvme_config("."), params).value();
+    std::filesystem::current_path(before);
+    train(*engine, params, 2);
+  }
+  EXPECT_FALSE(directory.holds_files());
+}
+
+TEST(Engine, AModelWithoutTrainableParametersNeedsNoStore) {
+  const TemporaryDirectory directory;
+  auto engine = open_engine(nvme_config(directory.path()), {{"frozen", Dtype::f32, 100, 0, 0, Training::frozen}});
+  ASSERT_TRUE(engine) << engine.error().message;
+  EXPECT_FALSE(directory.holds_files());
 }
 
 TEST(Engine, AFlippedByteStopsTheStepAndNamesTheFile) {
@@ -238,6 +259,68 @@ TEST(Engine, ACancelledStepEndsSoonAndLeavesNoFiles) {
     EXPECT_EQ(report.error().status, ORLOP_CANCELLED);
   }
   EXPECT_FALSE(directory.holds_files());
+}
+
+constexpr const char* kFp16 = R"({"fp16": {"enabled": true, "initial_scale_power": 4, "loss_scale_window": 2,
+  "hysteresis": 1, "min_loss_scale": 8}, "gradient_clipping": 0})";
+
+// One step with gradients that are multiplied as losses would be; with one that is not finite if asked.
+Result<StepReport> scaled_step(Engine& engine, const std::vector<ParamSpec>& params, unsigned seed, bool overflow) {
+  const auto scale = static_cast<float>(engine.loss_scale());
+  for (std::uint32_t id = 0; id < params.size(); ++id) {
+    auto gradient = random_values(params[id].numel, seed * 100 + id, 0.01f);
+    for (float& value : gradient) value *= scale;
+    if (overflow && id == 1) gradient.back() = INFINITY;
+    TRY(engine.grad_ready(id, gradient.data(), Dtype::f32, {}));
+  }
+  TRY(engine.backward_end());
+  TRY(engine.step_begin(std::nullopt));
+  return engine.step_wait(-1);
+}
+
+TEST(Engine, ADynamicLossScaleFallsWithOverflowsAndRisesWithGoodSteps) {
+  const auto params = small_model(Dtype::f32);
+  auto engine = open_engine(kFp16, params).value();
+  std::vector<double> used;
+  for (const bool overflow : {false, false, true, false, false, true, true}) {
+    const auto report = scaled_step(*engine, params, 1, overflow);
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_EQ(report->skipped, overflow);
+    used.push_back(report->loss_scale);
+  }
+  EXPECT_EQ(used, (std::vector<double>{16, 16, 32, 16, 16, 32, 16}));
+  EXPECT_EQ(engine->loss_scale(), 8);
+  EXPECT_EQ(engine->stats().steps, 4u);
+  EXPECT_EQ(engine->stats().skipped_steps, 3u);
+}
+
+TEST(Engine, AnOverflowAtTheLeastLossScaleIsAnError) {
+  const auto params = small_model(Dtype::f32);
+  auto engine = open_engine(kFp16, params).value();
+  ASSERT_TRUE(scaled_step(*engine, params, 1, true));
+  const auto report = scaled_step(*engine, params, 1, true);
+  ASSERT_FALSE(report);
+  EXPECT_THAT(report.error().message, HasSubstr("\"norm.weight\": it is not finite at the least loss scale (8)"));
+}
+
+TEST(Engine, TheResultDoesNotDependOnTheLossScale) {
+  const auto params = small_model(Dtype::f16);
+  std::vector<std::uint64_t> digests;
+  for (const char* scale : {"1", "1024"}) {
+    auto engine = open_engine(fmt::format(R"({{"fp16": {{"enabled": true, "loss_scale": {}}}}})", scale), params).value();
+    write_initial(*engine, params);
+    const float factor = static_cast<float>(engine->loss_scale());
+    for (std::uint32_t id = 0; id < params.size(); ++id) {
+      auto gradient = random_values(params[id].numel, 7 + id, 0.01f);
+      for (float& value : gradient) value = std::ldexp(std::round(std::ldexp(value, 14)), -14) * factor;  // exact in fp16
+      ASSERT_TRUE(engine->grad_ready(id, gradient.data(), Dtype::f32, {}));
+    }
+    ASSERT_TRUE(engine->backward_end());
+    ASSERT_TRUE(engine->step_begin(std::nullopt));
+    ASSERT_TRUE(engine->step_wait(-1));
+    digests.push_back(engine->digest().value());
+  }
+  EXPECT_EQ(digests[0], digests[1]);
 }
 
 TEST(Engine, StatsMayBeAskedDuringAStep) {
