@@ -578,10 +578,11 @@ TEST(Config, TheReadyFilesAreValidDescribedAndHonoured) {
   for (const auto& file : std::filesystem::directory_iterator(kConfigs)) {
     const std::string text = read_file(file.path());
     EXPECT_THAT(resolved(text).notes, IsEmpty()) << file.path();
+    EXPECT_THAT(resolved(text).warnings, IsEmpty()) << file.path();
     EXPECT_TRUE(text.starts_with("// ")) << file.path() << " must begin with its description";
     ++files;
   }
-  EXPECT_GE(files, 4u);
+  EXPECT_GE(files, 5u);
 }
 
 TEST(Config, TheReadyFilesDoWhatTheyAreNamedFor) {
@@ -592,6 +593,9 @@ TEST(Config, TheReadyFilesDoWhatTheyAreNamedFor) {
   const Config nvme = resolved(read_file(kConfigs / "nvme_optimizer.json"));
   EXPECT_EQ(nvme.offload_optimizer, OffloadDevice::nvme);
   EXPECT_EQ(nvme.nvme_path, "/local_nvme");
+  const Config fp16 = resolved(read_file(kConfigs / "fp16.json"));
+  EXPECT_EQ(fp16.dtype, ORLOP_F16);
+  EXPECT_EQ(fp16.fp16->hysteresis, 2u);
   const Config fp32 = resolved(read_file(kConfigs / "fp32_nvme.json"));
   EXPECT_EQ(fp32.dtype, ORLOP_F32);
   EXPECT_EQ(fp32.offload_optimizer, OffloadDevice::nvme);
