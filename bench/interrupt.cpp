@@ -12,15 +12,14 @@
 #include <thread>
 #include <vector>
 
+#include "swap/run_directory.hpp"
+
 namespace orlop::bench {
 namespace {
 
-// A run directory and what is in it while this process has it; everything that removing it needs, made beforehand.
+// A run while this process has it; everything that removing it needs, made beforehand.
 struct Run {
-  std::string lock;
-  std::string store;
-  std::string directory;
-  std::string root;
+  swap::RunPaths paths;
   std::string owner_pid;  // as the lock file has it
 };
 
@@ -41,7 +40,7 @@ sigset_t interrupts() {
 // Another process may have the same run id: what is not locked by us is not ours.
 bool is_ours(const Run& run) {
   char text[1024] = {};
-  const int fd = ::open(run.lock.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(run.paths.lock.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
   const ssize_t bytes = ::read(fd, text, sizeof text - 1);
   ::close(fd);
@@ -52,10 +51,10 @@ bool is_ours(const Run& run) {
 [[noreturn]] void end_now(int number) {
   for (const Run& run : runs) {
     if (!is_ours(run)) continue;
-    ::unlink(run.store.c_str());
-    ::unlink(run.lock.c_str());
-    ::rmdir(run.directory.c_str());
-    ::rmdir(run.root.c_str());
+    ::unlink(run.paths.store.c_str());
+    ::unlink(run.paths.lock.c_str());
+    ::rmdir(run.paths.directory.c_str());
+    ::rmdir(run.paths.root.c_str());
   }
   ::_exit(say_interrupted(number));
 }
@@ -83,7 +82,8 @@ Result<> catch_interrupts() {
     return fail(status_of_errno(error), "pthread_sigmask: on SIGINT, SIGTERM and SIGHUP: {}", describe_errno(error));
   }
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
-    last_words[static_cast<std::size_t>(number)] = fmt::format("offload_bench: interrupted by signal {}; nothing is left behind\n", number);
+    last_words[static_cast<std::size_t>(number)] =
+        fmt::format("offload_bench: interrupted by signal {}; nothing is left behind\n", number);
   }
   std::thread(wait_for_interrupt).detach();
   return {};
@@ -91,9 +91,7 @@ Result<> catch_interrupts() {
 
 void remove_when_out_of_patience(const std::string& nvme_path, const std::string& run_id) {
   const std::lock_guard lock(mutex);
-  const std::string root = nvme_path + "/orlop";
-  const std::string directory = root + "/" + run_id;
-  runs.push_back({directory + "/rank0.lock", directory + "/rank0.store", directory, root, fmt::format("\"pid\":{}", ::getpid())});
+  runs.push_back({swap::run_paths(nvme_path, run_id, 0), fmt::format("\"pid\":{}", ::getpid())});
 }
 
 int say_interrupted(int signal) {

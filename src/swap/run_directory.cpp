@@ -32,11 +32,6 @@ constexpr std::size_t kLongestRunId = 200;
 
 std::string root_of(const std::string& nvme_path) { return (fs::path(nvme_path) / "orlop").string(); }
 
-std::string path_of(const std::string& nvme_path, const std::string& run_id) {
-  return (fs::path(root_of(nvme_path)) / run_id).string();
-}
-std::string lock_path_of(const std::string& path, int rank) { return fmt::format("{}/rank{}.lock", path, rank); }
-
 Result<> check_run_id(const std::string& run_id) {
   const auto is_allowed = [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; };
   if (!run_id.empty() && run_id.size() <= kLongestRunId && run_id != "." && run_id != ".." &&
@@ -202,6 +197,12 @@ Result<> refuse_checkpoint(const std::string& path) {
 
 }  // namespace
 
+RunPaths run_paths(const std::string& nvme_path, const std::string& run_id, int rank) {
+  const std::string root = root_of(nvme_path);
+  const std::string directory = (fs::path(root) / run_id).string();
+  return {root, directory, fmt::format("{}/rank{}.store", directory, rank), fmt::format("{}/rank{}.lock", directory, rank)};
+}
+
 Result<> check_directory(const std::string& nvme_path) {
   struct stat status = {};
   if (::stat(nvme_path.c_str(), &status) != 0) {
@@ -222,9 +223,9 @@ Result<> check_directory(const std::string& nvme_path) {
 
 Result<> check_not_busy(const std::string& nvme_path, const std::string& run_id, int rank) {
   TRY(check_run_id(run_id));
-  const std::string path = path_of(nvme_path, run_id);
-  const auto lock = with_patience([&] { return take_lock(lock_path_of(path, rank), Missing::fail); });
-  if (!lock && lock.error().status == ORLOP_BUSY) return busy(path, lock_path_of(path, rank));
+  const RunPaths paths = run_paths(nvme_path, run_id, rank);
+  const auto lock = with_patience([&] { return take_lock(paths.lock, Missing::fail); });
+  if (!lock && lock.error().status == ORLOP_BUSY) return busy(paths.directory, paths.lock);
   return {};
 }
 
@@ -239,41 +240,33 @@ std::uint64_t reclaimable_bytes(const std::string& nvme_path) {
 Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const std::string& run_id, int rank) {
   TRY(check_run_id(run_id));
   TRY(check_directory(nvme_path));
-  const std::string root = root_of(nvme_path);
-  const std::string path = path_of(nvme_path, run_id);
-  TRY(refuse_checkpoint(path));
-  reclaim_leftovers(root);
+  const RunPaths paths = run_paths(nvme_path, run_id, rank);
+  TRY(refuse_checkpoint(paths.directory));
+  reclaim_leftovers(paths.root);
 
-  const std::string lock_path = lock_path_of(path, rank);
-  auto lock = make_and_lock_somehow(root, path, lock_path);
+  auto lock = make_and_lock_somehow(paths.root, paths.directory, paths.lock);
   if (!lock) {
-    remove_directory_if_empty(path);
-    remove_directory_if_empty(root);
-    if (lock.error().status == ORLOP_BUSY) return busy(path, lock_path);
+    remove_directory_if_empty(paths.directory);
+    remove_directory_if_empty(paths.root);
+    if (lock.error().status == ORLOP_BUSY) return busy(paths.directory, paths.lock);
     return tl::unexpected(lock.error());
   }
-  TRY(refuse_other_machine(path, lock_path));
-  RunDirectory directory(root, path, rank, std::move(*lock));
+  TRY(refuse_other_machine(paths.directory, paths.lock));
+  RunDirectory directory(paths, std::move(*lock));
   // Of a crashed process of this rank, while others of the run live on.
-  if (const std::uint64_t bytes = remove_file(directory.store_path()); bytes > 0) log_reclaimed(path, bytes);
-  TRY(write_lock_owner(directory.lock_, lock_path, LockOwner::self()));
+  if (const std::uint64_t bytes = remove_file(paths.store); bytes > 0) log_reclaimed(paths.directory, bytes);
+  TRY(write_lock_owner(directory.lock_, paths.lock, LockOwner::self()));
   return directory;
 }
-
-RunDirectory::RunDirectory(std::string root, std::string path, int rank, unique_fd lock)
-    : root_(std::move(root)), path_(std::move(path)), rank_(rank), lock_(std::move(lock)) {}
-
-std::string RunDirectory::store_path() const { return fmt::format("{}/rank{}.store", path_, rank_); }
-std::string RunDirectory::lock_path() const { return lock_path_of(path_, rank_); }
 
 // The lock goes last: until then nobody else takes the directory for theirs.
 RunDirectory::~RunDirectory() {
   if (!lock_.is_open()) return;
-  static_cast<void>(::truncate(store_path().c_str(), 0));  // a forked child may hold the file, but no longer its space
-  remove_file(store_path());
-  remove_file(lock_path());
-  remove_directory_if_empty(path_);
-  remove_directory_if_empty(root_);
+  static_cast<void>(::truncate(paths_.store.c_str(), 0));  // a forked child may hold the file, but no longer its space
+  remove_file(paths_.store);
+  remove_file(paths_.lock);
+  remove_directory_if_empty(paths_.directory);
+  remove_directory_if_empty(paths_.root);
 }
 
 }  // namespace orlop::swap

@@ -7,11 +7,21 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 
 namespace orlop::swap {
+
+// Where a rank's files are.
+struct RunPaths {
+  std::string root;       // <nvme_path>/orlop
+  std::string directory;  // <root>/<run id>
+  std::string store;
+  std::string lock;
+};
+RunPaths run_paths(const std::string& nvme_path, const std::string& run_id, int rank);
 
 class RunDirectory {
  public:
@@ -23,16 +33,14 @@ class RunDirectory {
   RunDirectory& operator=(RunDirectory&&) = delete;
   ~RunDirectory();  // removes the store, the lock and what is empty then
 
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string store_path() const;
-  [[nodiscard]] std::string lock_path() const;
+  [[nodiscard]] const std::string& path() const { return paths_.directory; }
+  [[nodiscard]] const std::string& store_path() const { return paths_.store; }
+  [[nodiscard]] const std::string& lock_path() const { return paths_.lock; }
 
  private:
-  RunDirectory(std::string root, std::string path, int rank, unique_fd lock);
+  RunDirectory(RunPaths paths, unique_fd lock) : paths_(std::move(paths)), lock_(std::move(lock)) {}
 
-  std::string root_;  // <nvme_path>/orlop
-  std::string path_;
-  int rank_;
+  RunPaths paths_;
   unique_fd lock_;
 };
 
