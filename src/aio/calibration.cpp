@@ -155,6 +155,7 @@ class Calibrator {
   static std::size_t first_as_good(const std::vector<double>& rates) {
     return static_cast<std::size_t>(std::find_if(rates.begin(), rates.end(), as_good_as_best(rates)) - rates.begin());
   }
+
   // Sizes and depths are tried together: the same size may be the best at one depth and the worst at another.
   Result<> choose_sizes_and_depth() {
     auto measured = candidates();
@@ -181,11 +182,10 @@ class Calibrator {
   // In pairs of a read and a write; every depth has at least one.
   [[nodiscard]] std::vector<Candidate> candidates() const {
     const auto sizes = request_sizes();
-    const auto most = std::min(kMostInFlight, buffer_bytes_);
     std::vector<Candidate> all;
     for (const auto depth : depths()) {
       for (const auto bytes : sizes) {
-        if (bytes != sizes.front() && depth * bytes > most) continue;
+        if (bytes != sizes.front() && depth * bytes > most_in_flight()) continue;
         for (const auto load : {Load::read, Load::write}) all.push_back({load, {bytes, bytes, depth}});
       }
     }
@@ -194,29 +194,31 @@ class Calibrator {
 
   [[nodiscard]] std::vector<unsigned> depths() const {
     if (overrides_.depth) return {*overrides_.depth};
+    const auto smallest_bytes = request_sizes().front();
     std::vector<unsigned> depths;
     for (const auto depth : kDepths) {
-      if (depths.empty() || depth * request_sizes().front() <= std::min(kMostInFlight, buffer_bytes_)) {
-        depths.push_back(depth);
-      }
+      if (depths.empty() || depth * smallest_bytes <= most_in_flight()) depths.push_back(depth);
     }
     return depths;
   }
 
+  [[nodiscard]] std::uint64_t most_in_flight() const { return std::min(kMostInFlight, buffer_bytes_); }
+
+  // The request size to use at a depth, and its rate.
   static std::pair<std::uint64_t, double> best_size(const std::vector<Candidate>& measured, Load load, unsigned depth) {
-    std::vector<std::pair<std::uint64_t, double>> sizes;
+    std::vector<std::uint64_t> sizes;
     std::vector<double> rates;
     for (const auto& candidate : measured) {
       if (candidate.load != load || candidate.setting.depth != depth) continue;
-      sizes.emplace_back(candidate.setting.read_request_bytes, candidate.median());
+      sizes.push_back(candidate.setting.read_request_bytes);
       rates.push_back(candidate.median());
     }
     const auto is_as_good = as_good_as_best(rates);
     std::size_t best = first_as_good(rates);
-    for (std::size_t i = best; i < sizes.size() && sizes[i].first <= kLargeEnough; ++i) {
+    for (std::size_t i = best; i < sizes.size() && sizes[i] <= kLargeEnough; ++i) {
       if (is_as_good(rates[i])) best = i;
     }
-    return sizes[best];
+    return {sizes[best], rates[best]};
   }
 
   Result<> choose_mixing() {
