@@ -64,7 +64,7 @@ address_sanitizer() {
 }
 
 thread_sanitizer() {
-  export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+  export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$root/tests/dev/thread_sanitizer.supp
   # gcc 12's TSan cannot place its shadow where the kernel randomises addresses widely.
   if setarch --addr-no-randomize true 2>/dev/null; then run_with=(setarch --addr-no-randomize); fi
   sanitized build-tsan thread "$1"
