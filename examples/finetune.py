@@ -13,7 +13,7 @@ from typing import Any
 
 import orlop
 import torch
-from finetune import live, model, options, overhead, summary, text, training
+from finetune import live, model, options, overhead, resume, summary, text, training
 
 PROMPT = "The engineer closed the laptop, walked out of the office, and"
 SAMPLE_TOKENS = 60
@@ -37,13 +37,14 @@ def main() -> int:
         show_sample("before", network, tokenizer, chosen.seed)
         pace = training.Pace(chosen.steps, chosen.minutes)
         engine = start(chosen, network, pace)
+        progress = resume.Progress(options.CACHE / "checkpoint", chosen)
     except KeyboardInterrupt:
         return INTERRUPTED
     except orlop.OrlopError as error:
         print(f"finetune: {error}", file=sys.stderr)
         return 1
     with engine:
-        outcome = run(chosen, engine, corpus, pace)
+        outcome = run(chosen, engine, corpus, pace, progress)
     if outcome.was_interrupted:
         finish(chosen, outcome)
         return INTERRUPTED
@@ -53,16 +54,28 @@ def main() -> int:
     return 0
 
 
-def run(chosen: Namespace, engine: orlop.Engine, corpus: text.Corpus, pace: training.Pace) -> summary.Outcome:
-    """Trains to the end or to Ctrl-C."""
-    history = training.History()
+def run(
+    chosen: Namespace, engine: orlop.Engine, corpus: text.Corpus, pace: training.Pace, progress: resume.Progress
+) -> summary.Outcome:
+    """Trains to the end or to Ctrl-C, going on with what an interrupted run came to."""
     was_interrupted = False
-    pace.begin = begin = time.monotonic()
+    pace.begin = time.monotonic()
+    history = progress.load(engine, pace)
+    begin = pace.begin
     try:
         with live.display(pace) as show:
-            training.train(engine, corpus, pace, chosen.seed, history, show)
+
+            def note_step(now: training.History) -> None:
+                show(now)
+                if len(now.steps) % resume.EVERY == 0:
+                    progress.save(engine, now, pace)
+
+            training.train(engine, corpus, pace, chosen.seed, history, note_step)
+        progress.clear()
     except KeyboardInterrupt:
         was_interrupted = True
+        if engine.is_open and history.steps:  # else it was interrupted within an update: the last checkpoint counts
+            progress.save(engine, history, pace)
     return summary.Outcome(
         history=history,
         peak_process_bytes=summary.peak_process_bytes(),

@@ -23,7 +23,7 @@ CONFIG: dict[str, Any] = {
     "bf16": {"enabled": True},
     "optimizer": {"type": "AdamW", "params": {"lr": 2e-4, "betas": [0.9, 0.95], "weight_decay": 0.01}},
     "zero_optimization": {"stage": 3, "offload_optimizer": {}},
-    "orlop": {"memory": {}},
+    "orlop": {"memory": {}, "checkpoint": {"keep": 1}},
 }
 
 
@@ -42,6 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget", help=f"host memory for the engine, for example 900MiB ({BUDGET})")
     parser.add_argument("--seq", type=_positive, default=256, help="tokens per window (256)")
     parser.add_argument("--seed", type=int, default=0, help="order of the text, and sampling (0)")
+    parser.add_argument("--fresh", action="store_true", help="forget an interrupted run instead of going on with it")
     parser.add_argument("--out", type=Path, help="folder for the picture and the numbers (runs/finetune-TIME)")
     options = parser.parse_args(arguments)
     options.out = options.out or ROOT / "runs" / time.strftime("finetune-%Y%m%d-%H%M%S")

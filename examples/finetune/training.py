@@ -92,13 +92,19 @@ def held_out_loss(model: torch.nn.Module, corpus: Corpus) -> float:
 def train(
     engine: orlop.Engine, corpus: Corpus, pace: Pace, seed: int, history: History, show: Callable[[Any], None]
 ) -> None:
-    """Trains until the steps are done or the time is over, and records it in `history` as it goes."""
+    """Trains until the steps are done or the time is over, and records it in `history` as it goes.
+
+    A history with steps in it is gone on with: its batches are not seen again.
+    """
     history.planned = pace.steps
     history.stats = engine.stats()
     begin = time.monotonic()
-    history.held_out.append((0, held_out_loss(engine, corpus)))
+    if not history.steps:
+        history.held_out.append((0, held_out_loss(engine, corpus)))
     held_out_seconds = time.monotonic() - begin
     batches = corpus.batches(engine.train_micro_batch_size_per_gpu() or 1, seed)
+    for _ in range(len(history.steps) * engine.gradient_accumulation_steps()):
+        next(batches)
     while len(history.steps) < pace.steps and not pace.is_over():
         history.steps.append(_update(engine, batches))
         history.stats = engine.stats()

@@ -308,6 +308,84 @@ ORLOP_API orlop_status orlop_step(orlop_engine *engine, orlop_step_report *repor
 /* Waits until nothing is in flight and every byte written has been confirmed by the drive's completion. */
 ORLOP_API orlop_status orlop_drain(orlop_engine *engine, int32_t timeout_ms);
 
+/* ---- Checkpoints -------------------------------------------------------------------------------------------- */
+
+/* A checkpoint is a directory. What is on NVMe already is not copied: the manifest refers to the store, which keeps
+ * those bytes until the directory is deleted (the next checkpoint, or the next run on that drive, notices). Parameters,
+ * and states that are in host memory, are copied beside it. It exists once its manifest does, which is renamed into
+ * place when everything it names is on the drive; until then what was in that directory before still counts. */
+
+typedef struct orlop_save_params {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *directory;   /* made if it is not there (its parent must be); a checkpoint in it is replaced */
+  const char *client_json; /* a JSON object of the caller's own, given back by orlop_checkpoint_describe; NULL: {} */
+  const char *const *replaced_directories; /* removed with all they hold once this checkpoint is complete: so that at
+                                              most N are kept. The room they take on the drive is counted on. */
+  uint64_t replaced_count;
+  uint64_t bytes_per_second; /* copy no faster than this while nobody waits for it; 0: as fast as possible */
+} orlop_save_params;
+
+/* Begins to save parameters, masters, moments, group values, counters and the loss scale as they stand; gradients are
+ * not saved. Waits for states that are still being written back, then returns: copying goes on while training does, and
+ * an update waits only for blocks it is about to change that have not been copied yet. The program must not write
+ * to parameters' memory itself until orlop_checkpoint_wait has returned. A failure leaves the engine training and the
+ * checkpoints there are as they were. Errors: ORLOP_NO_SPACE (with the shortfall), ORLOP_NO_PERMISSION, ORLOP_NOT_FOUND
+ * (the parent), ORLOP_OUT_OF_ORDER (during a step; another is being saved). */
+ORLOP_API orlop_status orlop_checkpoint_save_begin(orlop_engine *engine, const orlop_save_params *params);
+
+enum {
+  ORLOP_LOAD_PARAMS_ONLY = 1u /* parameters; masters take their values, moments, counters and groups stay */
+};
+
+typedef struct orlop_load_params {
+  uint32_t struct_size;
+  uint32_t flags; /* ORLOP_LOAD_* */
+  const char *directory;
+} orlop_load_params;
+
+/* Begins to load a checkpoint of the same parameters (names, sizes, dtypes, trainable or not) into this engine, wherever
+ * it keeps them; its budgets, queue, tiers and directory need not be those it was saved from. Every byte is compared
+ * with its checksum. Gradients taken so far are forgotten. Nothing else may be called but orlop_checkpoint_wait,
+ * until that has returned. Errors, with nothing changed: ORLOP_NOT_FOUND (no checkpoint, or its store is gone),
+ * ORLOP_INVALID_ARGUMENT (another model: the list of differences), ORLOP_CORRUPT, ORLOP_UNSUPPORTED (of a later version).
+ * From orlop_checkpoint_wait: ORLOP_CORRUPT, ORLOP_IO_ERROR; the engine has stopped then. */
+ORLOP_API orlop_status orlop_checkpoint_load_begin(orlop_engine *engine, const orlop_load_params *params);
+
+/* Waits for what was begun and gives its outcome, once. ORLOP_TIMEOUT after timeout_ms (-1: for ever); call again. */
+ORLOP_API orlop_status orlop_checkpoint_wait(orlop_engine *engine, int32_t timeout_ms);
+
+/* What a checkpoint says of itself, as a JSON object: id, created, steps, params (name, dtype, numel, trainable), store,
+ * data_file, data_bytes, loss_scaler, groups, client. Buffer rules as for orlop_config_resolve. Errors: ORLOP_NOT_FOUND,
+ * ORLOP_CORRUPT, ORLOP_UNSUPPORTED. Thread-safe. */
+ORLOP_API orlop_status orlop_checkpoint_describe(const char *directory, char *buffer, size_t capacity_bytes,
+                                                 size_t *needed_bytes);
+
+/* Told some times a second, on the thread that called, how many of the bytes are done; a value other than 0 stops the
+ * call, which then returns ORLOP_CANCELLED. */
+typedef int32_t (*orlop_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
+
+/* Compares every byte of a checkpoint, those in its store included, with its checksum. `progress` may be NULL.
+ * ORLOP_CORRUPT with the first damage found; ORLOP_NOT_FOUND. Thread-safe. */
+ORLOP_API orlop_status orlop_checkpoint_verify(const char *directory, orlop_progress progress, void *user);
+
+/* Writes a checkpoint out whole into `target` (a new or empty directory), so that it needs no store and can be moved.
+ * Verifies what it reads; takes about 10 MiB of memory. `progress` may be NULL. After an error there is no target.
+ * Errors: ORLOP_NO_SPACE, ORLOP_CORRUPT, ORLOP_NOT_FOUND. Thread-safe. */
+ORLOP_API orlop_status orlop_checkpoint_export(const char *directory, const char *target, orlop_progress progress,
+                                               void *user);
+
+/* An open checkpoint, to read parameters from without an engine. One thread at a time. */
+typedef struct orlop_checkpoint orlop_checkpoint;
+
+ORLOP_API orlop_status orlop_checkpoint_open(const char *directory, orlop_checkpoint **checkpoint);
+ORLOP_API orlop_status orlop_checkpoint_close(orlop_checkpoint **checkpoint);
+
+/* As orlop_param_read; `param` counts the "params" of orlop_checkpoint_describe from 0. Planes: PARAM, MASTER, EXP_AVG,
+ * EXP_AVG_SQ. */
+ORLOP_API orlop_status orlop_checkpoint_read(orlop_checkpoint *checkpoint, uint32_t param, int32_t plane, uint64_t first,
+                                             uint64_t count, int32_t dtype, void *destination);
+
 /* ---- Seeing ------------------------------------------------------------------------------------------------- */
 
 typedef struct orlop_stats {

@@ -128,6 +128,31 @@ class Engine {
   }
   void drain() { check(orlop_drain(handle_, -1)); }
 
+  void save_begin(const std::string& directory, const std::string& client_json = "{}") {
+    orlop_save_params params{};
+    params.struct_size = sizeof params;
+    params.directory = directory.c_str();
+    params.client_json = client_json.c_str();
+    save_begin(params);
+  }
+  void save_begin(const orlop_save_params& params) { check(orlop_checkpoint_save_begin(handle_, &params)); }
+  void load_begin(const std::string& directory, std::uint32_t flags = 0) {
+    orlop_load_params params{};
+    params.struct_size = sizeof params;
+    params.directory = directory.c_str();
+    params.flags = flags;
+    check(orlop_checkpoint_load_begin(handle_, &params));
+  }
+  void checkpoint_wait() { check(orlop_checkpoint_wait(handle_, -1)); }
+  void save(const std::string& directory, const std::string& client_json = "{}") {
+    save_begin(directory, client_json);
+    checkpoint_wait();
+  }
+  void load(const std::string& directory, std::uint32_t flags = 0) {
+    load_begin(directory, flags);
+    checkpoint_wait();
+  }
+
   [[nodiscard]] orlop_stats stats() const {
     orlop_stats stats{};
     stats.struct_size = sizeof stats;

@@ -15,6 +15,7 @@ import atexit as _atexit
 
 from . import _log
 from ._abi import VERSION as _VERSION
+from ._checkpoint import client_state
 from ._initialize import initialize
 from ._native import build_info
 from .config import Config
@@ -69,6 +70,7 @@ __all__ = [
     "UnsupportedError",
     "WaitTimeoutError",
     "build_info",
+    "client_state",
     "initialize",
 ]
 

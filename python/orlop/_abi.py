@@ -108,19 +108,43 @@ class Stats(Structure):
     ]
 
 
+class SaveParams(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("directory", c_char_p),
+        ("client_json", c_char_p),
+        ("replaced_directories", POINTER(c_char_p)),
+        ("replaced_count", c_uint64),
+        ("bytes_per_second", c_uint64),
+    ]
+
+
+class LoadParams(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("directory", c_char_p),
+    ]
+
+
 STRUCTS: dict[str, type[Structure]] = {
     "orlop_engine_params": EngineParams,
     "orlop_param_desc": ParamDesc,
     "orlop_group_params": GroupParams,
     "orlop_step_params": StepParams,
     "orlop_step_report": StepReport,
+    "orlop_save_params": SaveParams,
+    "orlop_load_params": LoadParams,
     "orlop_stats": Stats,
 }
 
+Progress = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
 LogCallback = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 
 _status = c_int32
 _engine = c_void_p
+_checkpoint = c_void_p
 _ticket = c_uint64
 
 # name: (what it returns, arguments, whether it returns at once and takes no lock)
@@ -150,6 +174,19 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_step_wait": (_status, [_engine, c_int32, POINTER(StepReport)], False),
     "orlop_step": (_status, [_engine, POINTER(StepReport)], False),
     "orlop_drain": (_status, [_engine, c_int32], False),
+    "orlop_checkpoint_save_begin": (_status, [_engine, POINTER(SaveParams)], False),
+    "orlop_checkpoint_load_begin": (_status, [_engine, POINTER(LoadParams)], False),
+    "orlop_checkpoint_wait": (_status, [_engine, c_int32], False),
+    "orlop_checkpoint_describe": (_status, [c_char_p, c_void_p, c_size_t, POINTER(c_size_t)], False),
+    "orlop_checkpoint_verify": (_status, [c_char_p, Progress, c_void_p], False),
+    "orlop_checkpoint_export": (_status, [c_char_p, c_char_p, Progress, c_void_p], False),
+    "orlop_checkpoint_open": (_status, [c_char_p, POINTER(_checkpoint)], False),
+    "orlop_checkpoint_close": (_status, [POINTER(_checkpoint)], False),
+    "orlop_checkpoint_read": (
+        _status,
+        [_checkpoint, c_uint32, c_int32, c_uint64, c_uint64, c_int32, c_void_p],
+        False,
+    ),
     "orlop_engine_stats": (_status, [_engine, POINTER(Stats)], False),
     "orlop_engine_describe": (_status, [_engine, c_void_p, c_size_t, POINTER(c_size_t)], False),
     "orlop_engine_digest": (_status, [_engine, POINTER(c_uint64)], False),

@@ -57,3 +57,4 @@ class Plane(IntEnum):
 
 
 PARAM_FROZEN = 1
+LOAD_PARAMS_ONLY = 1

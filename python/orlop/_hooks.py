@@ -52,8 +52,8 @@ class GradientFlow:
         if self.backwards and self.accumulation_steps > 1 and not self._has_warned:
             self._has_warned = True
             _log.logger.warning(
-                "zero_grad: after %d of %d micro-batches: their gradients are dropped and the update begins again; call it "
-                "after an update only, or not at all",
+                "zero_grad: after %d of %d micro-batches: their gradients are dropped and the update begins again; "
+                "call it after an update only, or not at all",
                 self.backwards,
                 self.accumulation_steps,
             )

@@ -8,10 +8,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from ctypes import byref, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-from ._abi import EngineParams, GroupParams, ParamDesc, Stats, StepReport, library, sized
+from ._abi import EngineParams, GroupParams, LoadParams, ParamDesc, SaveParams, Stats, StepReport, library, sized
 from ._enums import DeviceKind, DType, Plane, Status
 from ._log import raise_if_interrupted
 from .errors import ForkedError, OutOfOrderError, error_of
@@ -48,11 +48,17 @@ def build_info() -> dict[str, Any]:
 
 
 def resolve_config(text: str, world_size: int = 1) -> dict[str, Any]:
-    """The checked configuration: "values" with every default filled in, "entries", "notes" and "warnings". See orlop.h."""
+    """The checked configuration: "values" (every default filled in), "entries", "notes" and "warnings". See orlop.h."""
     raw = text.encode()
     return _read_json(
         lambda buffer, capacity, needed: library.config_resolve(raw, world_size, buffer, capacity, needed)
     )
+
+
+def describe_checkpoint(directory: str) -> dict[str, Any]:
+    """What a checkpoint says of itself. See orlop.h."""
+    raw = os.fsencode(directory)
+    return _read_json(lambda buffer, capacity, needed: library.checkpoint_describe(raw, buffer, capacity, needed))
 
 
 class NativeEngine:
@@ -180,6 +186,39 @@ class NativeEngine:
 
     def drain(self) -> None:
         self._wait(lambda handle: library.drain(handle, POLL_MS))
+
+    # ---- Checkpoints ----
+
+    def save_begin(self, directory: str, client_json: str, replaced: list[str], bytes_per_second: int) -> None:
+        params = sized(SaveParams)
+        params.directory, params.client_json = os.fsencode(directory), client_json.encode()
+        names = [os.fsencode(name) for name in replaced]
+        params.replaced_directories = (c_char_p * len(names))(*names)
+        params.replaced_count, params.bytes_per_second = len(names), bytes_per_second
+        check(library.checkpoint_save_begin(self._open_handle(), byref(params)))
+
+    def load_begin(self, directory: str, flags: int) -> None:
+        params = sized(LoadParams)
+        params.directory, params.flags = os.fsencode(directory), flags
+        check(library.checkpoint_load_begin(self._open_handle(), byref(params)))
+
+    def checkpoint_wait(self, wait: bool) -> bool:
+        """Whether what was begun has ended well; with `wait` not before it has ended."""
+        if wait:
+            self._wait(lambda handle: library.checkpoint_wait(handle, POLL_MS))
+            return True
+        status = library.checkpoint_wait(self._open_handle(), 0)
+        if status == Status.TIMEOUT:
+            return False
+        check(status)
+        return True
+
+    def cancel_load(self) -> None:
+        """Stops the load under way, and returns when it has stopped. The engine can then only be closed."""
+        handle = self._open_handle()
+        library.engine_cancel(handle)
+        while library.checkpoint_wait(handle, POLL_MS) == Status.TIMEOUT:
+            pass
 
     def _run_cancellable(self, call: Callable[[], None]) -> None:
         """Runs a call that has no timeout beside this thread, so that Ctrl-C can cancel it."""

@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from . import _log
-from ._enums import DType, Plane
+from . import _checkpoint, _log
+from ._enums import LOAD_PARAMS_ONLY, DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
 from ._parameters import Parameter, half_precision
@@ -67,6 +67,8 @@ class Engine(nn.Module):
         self.skipped_steps = 0
         self.micro_steps = 0
         """Micro-batches whose `step()` has been called."""
+        self.global_samples = 0
+        """Samples of the updates due so far, where the configuration says how many a micro-batch has."""
         self.last_report: StepReport | None = None
         self._config = config
         self._native = native
@@ -74,6 +76,7 @@ class Engine(nn.Module):
         self._registered = parameters
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._step_applied = False
+        self._save: _checkpoint.Save | None = None
         self._casts_inputs = self.fp16_enabled() and bool(config.get("fp16.auto_cast"))
         self.train(module.training)
         _engines.add(self)
@@ -146,6 +149,7 @@ class Engine(nn.Module):
 
     def _update(self, lr_kwargs: dict[str, Any]) -> None:
         self._check_parameters()
+        self._finish_save(wait=False)
         self.optimizer.send_groups()
         if self.device.type == "cuda":  # what was queued before still reads the parameters as they were
             torch.cuda.current_stream(self.device).synchronize()
@@ -156,7 +160,7 @@ class Engine(nn.Module):
             self._native.cancel()
             self.close()
             _log.logger.warning(
-                "step %d: interrupted: some parameters are updated and others are not; train on from values saved before",
+                "step %d: interrupted: some parameters are updated, others not; go on from values saved before",
                 self.global_steps + 1,
             )
             raise
@@ -164,6 +168,7 @@ class Engine(nn.Module):
         self._flow.loss_scale = self._native.loss_scale()
         self.last_report = report
         self.global_steps += 1
+        self.global_samples += self.train_batch_size() or 0
         if report.skipped:
             self.skipped_steps += 1
             return
@@ -312,6 +317,132 @@ class Engine(nn.Module):
         """A hash over all parameters and states, the same wherever they live. Reads the whole store."""
         return self._native.digest()
 
+    # ---- Checkpoints ----
+
+    def save_checkpoint(
+        self,
+        save_dir: str | os.PathLike[str],
+        tag: str | None = None,
+        client_state: dict[str, Any] | None = None,
+        save_latest: bool = True,
+        exclude_frozen_parameters: bool = False,
+    ) -> bool:
+        """Saves everything that training goes on from into `<save_dir>/<tag>`, by default "global_step<n>".
+
+        That is parameters, masters, moments, the loss scale, counters, optimizer groups, the lr scheduler, the module's
+        buffers, the random number generators of Python, torch and numpy, and `client_state`: a dict of JSON values and
+        tensors. States on NVMe are not copied: the store keeps them until the directory is deleted. With `save_latest`
+        the file `<save_dir>/latest` names this checkpoint once it is complete.
+
+        Returns when the checkpoint is on the drive; with "orlop.checkpoint.background" when it has begun, and it is
+        completed by a later `step()`, save, load or `close()`. "orlop.checkpoint.keep" bounds how many are kept. Raises
+        NoSpaceError and other OrlopErrors, the checkpoints there are still being complete; returns False instead where
+        "orlop.checkpoint.on_failure" is "continue".
+        """
+        self._check_usable()
+        if exclude_frozen_parameters:
+            raise UnsupportedError(
+                "save_checkpoint: on exclude_frozen_parameters: a checkpoint holds every parameter; leave it out"
+            )
+        if self._flow.backwards or self._flow.taken:
+            _log.logger.warning(
+                "save_checkpoint: the gradients of the micro-batches since the last update are not saved: training "
+                "that goes on from it begins that update again"
+            )
+        self._finish_save(wait=True)
+        settings = self.config.get("orlop", {}).get("checkpoint") or {}
+        goes_on = settings.get("on_failure") == "continue"
+        name = f"global_step{self.global_steps}" if tag is None else str(tag)
+        try:
+            self._save = _checkpoint.begin(self, save_dir, name, client_state, save_latest)
+        except OSError as error:
+            if not goes_on:
+                raise
+            _log.logger.warning("%s; training goes on, as orlop.checkpoint.on_failure says", error)
+            return False
+        if settings.get("background"):
+            return True
+        return self._finish_save(wait=True)
+
+    def _finish_save(self, wait: bool) -> bool:
+        """Completes a save that has ended, with `wait` every one. Whether there is a complete one."""
+        if self._save is None:
+            return True
+        save = self._save
+        try:
+            outcome = _checkpoint.finish(self, save, wait)
+        except Exception:  # after Ctrl-C, which is none, it goes on being written
+            self._save = None
+            raise
+        if outcome is not _checkpoint.Outcome.PENDING:
+            self._save = None
+        return outcome is _checkpoint.Outcome.SAVED
+
+    def load_checkpoint(
+        self,
+        load_dir: str | os.PathLike[str],
+        tag: str | None = None,
+        load_module_strict: bool = True,
+        load_optimizer_states: bool = True,
+        load_lr_scheduler_states: bool = True,
+        load_module_only: bool = False,
+        custom_load_fn: Any = None,
+    ) -> tuple[str | None, dict[str, Any] | None]:
+        """Goes on from `<load_dir>/<tag>`, by default the latest one.
+
+        Where states live, budgets, queues and drives may be others than when it was saved; the model and the
+        optimizer's groups must be the same. Without `load_optimizer_states`, or with `load_module_only`, only
+        parameters and buffers are loaded, and masters take their values. Every byte is compared with its checksum.
+
+        Returns (path, client_state); (None, None), with a warning, when no tag is given and none is the latest. Raises
+        NotFoundError, CorruptError, or InvalidArgumentError with the list of differences for another model.
+        """
+        self._check_usable()
+        if custom_load_fn is not None or not load_module_strict:
+            raise UnsupportedError(
+                "load_checkpoint: on custom_load_fn and load_module_strict=False: the model must be the one that was "
+                "saved; change parameters afterwards with load_module_state_dict"
+            )
+        self._finish_save(wait=True)
+        directory = _checkpoint.find(load_dir, tag)
+        if directory is None:
+            return None, None
+        saved = _checkpoint.Saved(directory)
+        with_states = load_optimizer_states and not load_module_only
+        self._check_groups(saved, with_states)
+        self._native.load_begin(str(directory), 0 if with_states else LOAD_PARAMS_ONLY)
+        try:
+            self._native.checkpoint_wait(wait=True)
+        except KeyboardInterrupt:
+            self._native.cancel_load()
+            self.close()
+            raise
+        self._flow.start_over()
+        self._flow.loss_scale = self._native.loss_scale()
+        client = _checkpoint.restore(self, saved, with_states, load_lr_scheduler_states and not load_module_only)
+        return str(directory), client
+
+    def _check_groups(self, saved: _checkpoint.Saved, with_states: bool) -> None:
+        """Before anything is loaded."""
+        count = len(saved.values["groups"])
+        if with_states and count != len(self.optimizer.param_groups):
+            raise InvalidArgumentError(
+                f"load_checkpoint: on the optimizer's groups: {count} were saved, but it has "
+                f"{len(self.optimizer.param_groups)}; make the same, or load with load_optimizer_states=False"
+            )
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        """The module's state that the engine does not have: buffers, and parameters it has no use for."""
+        ours = {id(parameter.tensor) for parameter in self._registered}
+        state = self.module.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor) and id(tensor) not in ours}
+
+    def _set_own_tensors(self, saved: dict[str, Tensor]) -> None:
+        for name, tensor in self._own_tensors().items():
+            if name in saved:
+                with torch.no_grad():
+                    tensor.copy_(saved[name])
+
     # ---- Seeing ----
 
     def stats(self) -> dict[str, Any]:
@@ -341,6 +472,13 @@ class Engine(nn.Module):
         native = self._native
         if not native.is_open:
             return
+        try:
+            self._finish_save(wait=True)
+        finally:
+            self._close_native()
+
+    def _close_native(self) -> None:
+        native = self._native
         self._flow.detach()
         for parameter in self._registered:
             parameter.move_out()

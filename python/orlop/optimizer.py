@@ -79,6 +79,21 @@ class Optimizer(torch.optim.Optimizer):
             return bool(group.get("decoupled_weight_decay", self._base.decoupled_weight_decay))
         return isinstance(self._client, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))
 
+    def group_values(self) -> list[dict[str, Any]]:
+        """Every group without its parameters."""
+        return [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
+
+    def set_group_values(self, saved: list[dict[str, Any]]) -> None:
+        """Sets what `group_values` gave. Raises InvalidArgumentError for another number of groups."""
+        if len(saved) != len(self.param_groups):
+            raise InvalidArgumentError(
+                f"optimizer: on its groups: {len(saved)} were saved, but it has {len(self.param_groups)}; make the same"
+            )
+        for group, values in zip(self.param_groups, saved, strict=True):
+            group.update(values)
+        self._sent.clear()  # the engine's own may have changed, too
+        self.send_groups()
+
     def note_update(self) -> None:
         """Lets torch's schedulers know that an update has been applied."""
         for optimizer in (self, self._client):
@@ -122,8 +137,7 @@ class Optimizer(torch.optim.Optimizer):
             )
         if [len(group["params"]) for group in saved] != [len(group["params"]) for group in self.param_groups]:
             raise InvalidArgumentError("optimizer.load_state_dict: on 'param_groups': not the groups of this optimizer")
-        for group, values in zip(self.param_groups, saved, strict=True):
-            group.update({key: value for key, value in values.items() if key != "params"})
+        self.set_group_values([{key: value for key, value in group.items() if key != "params"} for group in saved])
 
 
 def _group_params(values: tuple[float, ...]) -> GroupParams:

@@ -192,7 +192,7 @@ Result<std::uint64_t> File::size() const {
   return static_cast<std::uint64_t>(info.st_size);
 }
 
-Result<> File::sync_data() {
+Result<> File::sync_data() const {
   if (retry_interrupted([&] { return ::fdatasync(fd()); }) == 0) return {};
   return fail(status_of_errno(errno), "sync: {}: {}; what was written last may be lost", path_,
               describe_errno(errno));

@@ -25,7 +25,7 @@ class File {
   // the shortfall, and the file is as long as before.
   Result<> preallocate(std::uint64_t bytes);
   Result<std::uint64_t> size() const;
-  Result<> sync_data();
+  Result<> sync_data() const;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const std::string& path() const { return path_; }

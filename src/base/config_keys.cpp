@@ -99,7 +99,7 @@ constexpr Row betas(string_view path) {
 constexpr string_view kOneRank = "an engine has one rank in this version, and one rank exchanges nothing";
 constexpr string_view kParamsStay =
     "parameters stay on the device in this version, so nothing is partitioned, prefetched or released";
-constexpr string_view kNoCheckpoint = "this version writes no checkpoints";
+constexpr string_view kOwnCheckpoint = "a checkpoint is in Orlop's own form, parallel and checked";
 constexpr string_view kNoCheckpointing =
     "it configures deepspeed.checkpointing, which this version does not have; use torch.utils.checkpoint";
 constexpr string_view kNoMonitor = "this version has no monitors; log the step report from your program";
@@ -256,12 +256,11 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("zero_optimization.round_robin_gradients", "false")
         .noted("spread gradient copies over ranks", kOneRank),
     boolean("zero_optimization.load_from_fp32_weights", "true")
-        .noted("masters come from the checkpoint", kNoCheckpoint),
+        .noted("masters come from the checkpoint", "they always do; without load_optimizer_states from the parameters"),
     boolean("zero_optimization.elastic_checkpoint", "false")
-        .refused("checkpoints for another number of ranks",
-                 "this version writes no checkpoints; leave it out"),
+        .refused("checkpoints for another number of ranks", "an engine has one rank in this version; leave it out"),
     boolean("zero_optimization.pipeline_loading_checkpoint", "false")
-        .noted("load while reading", kNoCheckpoint),
+        .noted("load while reading", kOwnCheckpoint),
     integer("zero_optimization.sub_group_size", "1000000000")
         .noted("elements updated at once", "blocks are cut to fit the ring of slabs"),
     integer("zero_optimization.stage3_prefetch_bucket_size", "50000000")
@@ -407,14 +406,14 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
 
     block("checkpoint", "Checkpoints."),
     choice("checkpoint.tag_validation", "\"Warn\"", "Warn|Ignore|Fail")
-        .noted("tags must agree over ranks", kNoCheckpoint),
+        .noted("tags must agree over ranks", kOwnCheckpoint),
     boolean("checkpoint.load_universal", "false")
-        .refused("load DeepSpeed's universal format", "this version reads no checkpoints; write false"),
+        .refused("load DeepSpeed's universal format", "only Orlop's own checkpoints are loaded; write false"),
     boolean("checkpoint.use_node_local_storage", "false")
-        .noted("every node keeps its own files", kNoCheckpoint),
-    boolean("checkpoint.checkpoint_serialization", "true").noted("torch's file format", kNoCheckpoint),
-    object("checkpoint.parallel_write", "pipeline_stage").noted("stages write together", kNoCheckpoint),
-    object("checkpoint.writer", "").noted("how files are written", kNoCheckpoint),
+        .noted("every node keeps its own files", kOwnCheckpoint),
+    boolean("checkpoint.checkpoint_serialization", "true").noted("torch's file format", kOwnCheckpoint),
+    object("checkpoint.parallel_write", "pipeline_stage").noted("stages write together", kOwnCheckpoint),
+    object("checkpoint.writer", "").noted("how files are written", kOwnCheckpoint),
 
     // Parts of DeepSpeed that are blocks of their own.
     object("amp", "enabled")
@@ -475,6 +474,15 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .honoured("worker threads of the update; 0: every processor the process may use"),
     text("orlop.run_id")
         .honoured("names the run's directory: letters, digits, '.', '_', '-'", "from host, process and time"),
+    block("orlop.checkpoint", "What save_checkpoint does."),
+    integer("orlop.checkpoint.keep", "null", 1)
+        .honoured("how many checkpoints are kept beside each other; the oldest are removed", "all"),
+    boolean("orlop.checkpoint.background", "false")
+        .honoured("save_checkpoint returns when it has begun: what is in memory is copied while training goes on"),
+    bytes("orlop.checkpoint.rate", 1 << 20, 0x1p62, 1)
+        .honoured("bytes per second that a background save copies at most", "1 GB"),
+    choice("orlop.checkpoint.on_failure", "\"stop\"", "stop|continue")
+        .honoured("a checkpoint that cannot be saved: an exception, or a warning"),
     block("orlop.memory", "Hard limits on what the engine allocates, everything included."),
     bytes("orlop.memory.host", 1, 0x1p62, 1).honoured("host memory", "no limit"),
     bytes("orlop.memory.device", 1, 0x1p62, 1).honoured("device memory", "no limit"),

@@ -1,55 +1,15 @@
 // The calls on an engine: argument checks and conversions, nothing else.
-#include "zero3/engine.hpp"
-
-#include <unistd.h>
-
 #include <string_view>
 
-#include "capi/boundary.hpp"
+#include "capi/handle.hpp"
 
 using namespace orlop;
-
-struct orlop_engine {
-  std::unique_ptr<zero3::Engine> engine;
-  pid_t owner;
-};
+using capi::dtype_of;
+using capi::not_null;
+using capi::plane_of;
+using capi::with_engine;
 
 namespace {
-
-// The engine behind a handle, unless a fork came in between.
-Result<zero3::Engine*> engine_of(const char* call, const orlop_engine* handle) {
-  if (handle == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "{}: on engine NULL: open one first", call);
-  if (handle->owner != ::getpid()) {
-    return fail(ORLOP_FORKED, "{}: on an engine of process {} in its child {}: engines do not cross fork(); open one "
-                "in the child", call, handle->owner, ::getpid());
-  }
-  return handle->engine.get();
-}
-
-template <typename Body>
-orlop_status with_engine(const char* call, orlop_engine* handle, const Body& body) noexcept {
-  return capi::guarded([&]() -> Result<> {
-    TRY_ASSIGN(zero3::Engine* const engine, engine_of(call, handle));
-    return body(*engine);
-  });
-}
-
-Result<> not_null(const char* call, const char* what, const void* pointer) {
-  if (pointer != nullptr) return {};
-  return fail(ORLOP_INVALID_ARGUMENT, "{}: on {}: the pointer is NULL", call, what);
-}
-
-Result<zero3::Dtype> dtype_of(const char* call, int32_t dtype) {
-  if (dtype >= ORLOP_F32 && dtype <= ORLOP_F16) return static_cast<zero3::Dtype>(dtype);
-  return fail(ORLOP_INVALID_ARGUMENT, "{}: on dtype {}: must be ORLOP_F32 (0), ORLOP_BF16 (1) or ORLOP_F16 (2)", call,
-              dtype);
-}
-
-Result<zero3::Plane> plane_of(const char* call, int32_t plane) {
-  if (plane >= ORLOP_PLANE_PARAM && plane <= ORLOP_PLANE_GRAD) return static_cast<zero3::Plane>(plane);
-  return fail(ORLOP_INVALID_ARGUMENT, "{}: on plane {}: must be from ORLOP_PLANE_PARAM (0) to ORLOP_PLANE_GRAD (4)",
-              call, plane);
-}
 
 Result<> check_run_id(std::string_view id) {
   constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";

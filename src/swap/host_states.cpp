@@ -61,6 +61,11 @@ class HostStates final : public States {
   }
 
   Result<> drain(int) override { return {}; }
+  Result<std::optional<StoredStates>> keep(const CheckpointRef&, std::span<const std::string>) override {
+    return std::nullopt;
+  }
+  void forget(const std::string&) override {}
+  Result<> sync() override { return {}; }
   TierUse use() const override { return {.host_bytes = bytes_}; }
   Traffic traffic() const override { return {}; }
   std::string describe() const override {

@@ -14,6 +14,7 @@
 #include "numa/arena.hpp"
 #include "swap/drive_settings.hpp"
 #include "swap/first_write.hpp"
+#include "swap/kept_blocks.hpp"
 #include "swap/mover.hpp"
 #include "swap/order.hpp"
 #include "swap/pipeline.hpp"
@@ -69,6 +70,10 @@ class NvmeStates final : public States {
     return pipeline_->access(block, change, body);
   }
   Result<> drain(int timeout_ms) override { return pipeline_->drain(timeout_ms); }
+  Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,
+                                           std::span<const std::string> replaced) override;
+  void forget(const std::string& checkpoint_id) override { kept_->forget(checkpoint_id); }
+  Result<> sync() override { return store_->file().sync_data(); }
   TierUse use() const override { return use_; }
   Traffic traffic() const override;
   std::string describe() const override;
@@ -83,7 +88,9 @@ class NvmeStates final : public States {
   // In this order: what is destroyed first comes last.
   RunDirectory directory_;
   TierUse use_;
+  std::uint64_t limit_bytes_ = UINT64_MAX;
   std::unique_ptr<Store> store_;
+  std::optional<KeptBlocks> kept_;
   std::unique_ptr<SlabRing> ring_;
   aio::QueueKind queue_kind_ = aio::QueueKind::threads;
   aio::Calibration drive_;
@@ -104,6 +111,8 @@ Result<std::unique_ptr<States>> NvmeStates::create(const numa::Topology& topolog
   TRY_ASSIGN(states->store_,
              Store::create(states->directory_.store_path(), StoreIdentity::create(options.run_id, options.rank),
                            std::move(blocks), slab_count));
+  states->kept_.emplace(*states->store_, states->directory_.path());
+  states->limit_bytes_ = options.limit_bytes;
   TRY(states->make_ring(topology, slab_count, node));
   TRY(states->set_drive(options));
   TRY(states->start_mover(topology, options, node));
@@ -164,8 +173,25 @@ Result<> NvmeStates::write_first(const NvmeOptions& options) {
   return {};
 }
 
-// The pipeline's leases go before the ring and the mover, and the file is closed before its directory goes.
-NvmeStates::~NvmeStates() = default;
+Result<std::optional<StoredStates>> NvmeStates::keep(const CheckpointRef& checkpoint,
+                                                     std::span<const std::string> replaced) {
+  TRY(pipeline_->drain(-1));
+  TRY_ASSIGN(auto stored, kept_->keep(checkpoint, replaced, limit_bytes_));
+  use_.nvme_bytes = store_->file_bytes();
+  return std::optional(std::move(stored));
+}
+
+// The pipeline's leases go before the ring and the mover, and the file is closed before its directory goes. What
+// checkpoints refer to stays.
+NvmeStates::~NvmeStates() {
+  pipeline_.reset();
+  if (!kept_) return;
+  kept_->forget_gone();
+  if (kept_->is_empty()) return;
+  mover_.reset();
+  store_->trim();
+  directory_.keep_store();
+}
 
 Traffic NvmeStates::traffic() const {
   const Traffic now = mover_->traffic();

@@ -30,6 +30,7 @@ struct NvmeOptions {
   Checksums checksums = Checksums::verified;
   unsigned thread_count = 0;  // of QueueKind::threads; 0: its own choice
   Trace* trace = nullptr;
+  std::uint64_t limit_bytes = UINT64_MAX;  // the largest the store may become as checkpoints are kept in it
   const std::atomic<bool>* cancel = nullptr;  // observed while the store is written for the first time
   QueueFactory make_queue;  // none: a queue of the kind above; for tests with a faulty one
 };

@@ -18,6 +18,8 @@
 #include "base/bytes.hpp"
 #include "base/log.hpp"
 #include "swap/lock_file.hpp"
+#include "swap/pin.hpp"
+#include "swap/saved_store.hpp"
 
 namespace orlop::swap {
 namespace {
@@ -57,7 +59,6 @@ bool is_lock(const fs::path& file) {
 bool is_store(const fs::path& file) {
   return file.filename().string().starts_with("rank") && file.extension() == ".store";
 }
-bool is_manifest(const fs::path& file) { return file.filename().string().starts_with("manifest"); }
 
 std::uint64_t allocated_bytes(const fs::path& file) {
   struct stat status = {};
@@ -85,13 +86,13 @@ Result<> make_directory(const std::string& path) {
   return fail(status_of_errno(errno), "run directory: on {}: cannot be created: {}", path, describe_errno(errno));
 }
 
-// What a crashed run left behind, with its locks taken so that nobody starts using it meanwhile.
+// What earlier runs left behind, with its locks taken so that nobody starts using it meanwhile.
 struct Leftover {
   fs::path directory;
   std::vector<fs::path> stores;
   std::vector<fs::path> lock_paths;
   std::vector<unique_fd> locks;
-  std::uint64_t bytes = 0;
+  Pins pins;
 };
 
 bool take_leftover_lock(const fs::path& path, Leftover& leftover) {
@@ -104,33 +105,68 @@ bool take_leftover_lock(const fs::path& path, Leftover& leftover) {
   return true;
 }
 
-// Nothing when the directory is in use, keeps a checkpoint, or is none of ours.
+// Nothing when the directory is in use, or is none of ours.
 std::optional<Leftover> find_leftover(const fs::path& directory) {
   Leftover leftover;
   leftover.directory = directory;
   for (const auto& file : entries_of(directory)) {
-    if (is_manifest(file)) return std::nullopt;
     if (is_lock(file) && !take_leftover_lock(file, leftover)) return std::nullopt;
-    if (is_store(file)) {
-      leftover.stores.push_back(file);
-      leftover.bytes += allocated_bytes(file);
-    }
+    if (is_store(file)) leftover.stores.push_back(file);
   }
   if (leftover.locks.empty()) return std::nullopt;
+  leftover.pins = pins_in(directory.string());
   return leftover;
 }
 
+std::vector<GrainRun> pinned_runs(const Pins& pins, const std::string& opening) {
+  std::vector<GrainRun> runs;
+  for (const Pin& pin : pins.held) {
+    if (pin.opening == opening) runs.insert(runs.end(), pin.runs.begin(), pin.runs.end());
+  }
+  return runs;
+}
+
+std::uint64_t bytes_of(const std::vector<GrainRun>& runs) {
+  std::uint64_t grains = 0;
+  for (const GrainRun& run : runs) grains += run.grain_count;
+  return grains * kGrainBytes;
+}
+
+// The bytes of a store that no checkpoint refers to; all of them stay where a pin cannot be read.
+std::uint64_t unpinned_bytes(const fs::path& store, const Pins& pins) {
+  if (!pins.unreadable.empty()) return 0;
+  const std::uint64_t kept = bytes_of(pinned_runs(pins, opening_of(store.string()).value_or("")));
+  const std::uint64_t there = allocated_bytes(store);
+  return there > kept ? there - kept : 0;
+}
+
+// Returns the bytes that became free. The store stays, trimmed, where checkpoints refer to it.
+std::uint64_t give_up_store(const fs::path& store, const Pins& pins) {
+  if (!pins.unreadable.empty()) {
+    log_warning("run directory: on {}: {} cannot be read, so all of {} is kept; remove it if its checkpoint is gone",
+                store.parent_path().string(), pins.unreadable.front(), store.string());
+    return 0;
+  }
+  const auto opening = opening_of(store.string());
+  const auto runs = opening ? pinned_runs(pins, *opening) : std::vector<GrainRun>{};
+  return runs.empty() ? remove_file(store) : trim_store(store.string(), runs);
+}
+
 void log_reclaimed(const std::string& path, std::uint64_t bytes) {
-  log_info("run directory: on {}: left over from a run that crashed; reclaimed {} ({} bytes)", path,
-           format_bytes(bytes), bytes);
+  log_info("run directory: on {}: left over from an earlier run; reclaimed {} ({} bytes)", path, format_bytes(bytes),
+           bytes);
 }
 
 void reclaim(const Leftover& leftover) {
   std::uint64_t bytes = 0;
-  for (const auto& store : leftover.stores) bytes += remove_file(store);
-  for (const auto& lock : leftover.lock_paths) remove_file(lock);
-  remove_directory_if_empty(leftover.directory.string());
-  log_reclaimed(leftover.directory.string(), bytes);
+  for (const auto& store : leftover.stores) bytes += give_up_store(store, leftover.pins);
+  for (const auto& pin : leftover.pins.dead) remove_file(pin);
+  const bool is_kept = !leftover.pins.held.empty() || !leftover.pins.unreadable.empty();
+  if (!is_kept) {
+    for (const auto& lock : leftover.lock_paths) remove_file(lock);
+    remove_directory_if_empty(leftover.directory.string());
+  }
+  if (bytes > 0 || !is_kept) log_reclaimed(leftover.directory.string(), bytes);
 }
 
 void reclaim_leftovers(const std::string& root) {
@@ -184,15 +220,18 @@ Result<unique_fd> make_and_lock_somehow(const std::string& root, const std::stri
   }
 }
 
-Result<> refuse_checkpoint(const std::string& path) {
-  for (const auto& file : entries_of(path)) {
-    if (is_manifest(file)) {
-      return fail(ORLOP_INVALID_ARGUMENT,
-                  "run directory: on {}: keeps a checkpoint ({}); choose another run id, or move it away", path,
-                  file.filename().string());
-    }
-  }
-  return {};
+// What an earlier opening of this rank left, while others of the run may live on: given up, or set aside for the
+// checkpoints that refer to it.
+Result<> set_aside(const RunPaths& paths, int rank) {
+  const Pins pins = pins_in(paths.directory);
+  const auto opening = opening_of(paths.store);
+  if (const std::uint64_t bytes = give_up_store(paths.store, pins); bytes > 0) log_reclaimed(paths.directory, bytes);
+  if (!opening || !fs::exists(paths.store)) return {};
+  const std::string kept = kept_store_path(paths.directory, rank, *opening);
+  if (::rename(paths.store.c_str(), kept.c_str()) == 0) return {};
+  const int error = errno;
+  return fail(status_of_errno(error), "run directory: on {}: a store with checkpoints cannot be renamed {}: {}",
+              paths.store, kept, describe_errno(error));
 }
 
 }  // namespace
@@ -200,7 +239,15 @@ Result<> refuse_checkpoint(const std::string& path) {
 RunPaths run_paths(const std::string& nvme_path, const std::string& run_id, int rank) {
   const std::string root = root_of(nvme_path);
   const std::string directory = (fs::path(root) / run_id).string();
-  return {root, directory, fmt::format("{}/rank{}.store", directory, rank), fmt::format("{}/rank{}.lock", directory, rank)};
+  return {root, directory, live_store_path(directory, rank), fmt::format("{}/rank{}.lock", directory, rank)};
+}
+
+std::string live_store_path(const std::string& directory, int rank) {
+  return fmt::format("{}/rank{}.store", directory, rank);
+}
+
+std::string kept_store_path(const std::string& directory, int rank, const std::string& opening) {
+  return fmt::format("{}/rank{}-{}.store", directory, rank, opening);
 }
 
 Result<> check_directory(const std::string& nvme_path) {
@@ -232,7 +279,9 @@ Result<> check_not_busy(const std::string& nvme_path, const std::string& run_id,
 std::uint64_t reclaimable_bytes(const std::string& nvme_path) {
   std::uint64_t bytes = 0;
   for (const auto& directory : entries_of(root_of(nvme_path))) {
-    if (const auto leftover = find_leftover(directory)) bytes += leftover->bytes;
+    const auto leftover = find_leftover(directory);
+    if (!leftover) continue;
+    for (const auto& store : leftover->stores) bytes += unpinned_bytes(store, leftover->pins);
   }
   return bytes;
 }
@@ -241,7 +290,6 @@ Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const s
   TRY(check_run_id(run_id));
   TRY(check_directory(nvme_path));
   const RunPaths paths = run_paths(nvme_path, run_id, rank);
-  TRY(refuse_checkpoint(paths.directory));
   reclaim_leftovers(paths.root);
 
   auto lock = make_and_lock_somehow(paths.root, paths.directory, paths.lock);
@@ -253,15 +301,14 @@ Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const s
   }
   TRY(refuse_other_machine(paths.directory, paths.lock));
   RunDirectory directory(paths, std::move(*lock));
-  // Of a crashed process of this rank, while others of the run live on.
-  if (const std::uint64_t bytes = remove_file(paths.store); bytes > 0) log_reclaimed(paths.directory, bytes);
+  TRY(set_aside(paths, rank));
   TRY(write_lock_owner(directory.lock_, paths.lock, LockOwner::self()));
   return directory;
 }
 
 // The lock goes last: until then nobody else takes the directory for theirs.
 RunDirectory::~RunDirectory() {
-  if (!lock_.is_open()) return;
+  if (!lock_.is_open() || is_kept_) return;
   static_cast<void>(::truncate(paths_.store.c_str(), 0));  // a forked child may hold the file, but no longer its space
   remove_file(paths_.store);
   remove_file(paths_.lock);

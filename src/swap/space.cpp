@@ -38,6 +38,14 @@ void Space::release(const Extent& extent) {
   }
 }
 
+void Space::grow(std::uint32_t grains) {
+  if (grain_count_ % 64 != 0) used_.back() &= ~(~std::uint64_t{0} << (grain_count_ % 64));
+  grain_count_ += grains;
+  free_grains_ += grains;
+  used_.resize(divide_up(grain_count_, 64));
+  if (grain_count_ % 64 != 0) used_.back() |= ~std::uint64_t{0} << (grain_count_ % 64);
+}
+
 // The first grain in [from, end) that is so marked; end when there is none.
 std::uint32_t Space::next(Mark wanted, std::uint32_t from, std::uint32_t end) const {
   for (std::uint32_t grain = from; grain < end; grain = (grain / 64 + 1) * 64) {
@@ -72,6 +80,16 @@ Extent Space::collect(std::uint32_t count) const {
   collect_range(cursor_, grain_count_);
   collect_range(0, cursor_);
   return extent;
+}
+
+std::vector<GrainRun> Space::free_runs() const {
+  std::vector<GrainRun> runs;
+  for (std::uint32_t begin = next(Mark::free, 0, grain_count_); begin < grain_count_;) {
+    const std::uint32_t end = next(Mark::used, begin, grain_count_);
+    runs.push_back({begin, end - begin});
+    begin = next(Mark::free, end, grain_count_);
+  }
+  return runs;
 }
 
 void Space::take(const Extent& extent) {

@@ -37,7 +37,10 @@ class Space {
   // order), else in as few as the free grains from there on give. ORLOP_NO_SPACE only when too few grains are free.
   Result<Extent> allocate(std::uint64_t bytes);
   void release(const Extent& extent);
+  // So many more at the end, free.
+  void grow(std::uint32_t grains);
 
+  [[nodiscard]] std::vector<GrainRun> free_runs() const;
   [[nodiscard]] std::uint32_t grain_count() const { return grain_count_; }
   [[nodiscard]] std::uint32_t free_grains() const { return free_grains_; }
   [[nodiscard]] bool is_free(std::uint32_t grain) const { return (used_[grain / 64] >> (grain % 64) & 1) == 0; }

@@ -9,12 +9,17 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/trace.hpp"
 #include "swap/block.hpp"
+#include "swap/checkpoint_ref.hpp"
+#include "swap/saved_store.hpp"
+#include "swap/space.hpp"
 
 namespace orlop::swap {
 
@@ -50,6 +55,17 @@ struct Traffic {
   std::int64_t busy_ns = 0;  // at least one request was in flight
 };
 
+// What a checkpoint has to say of blocks that are on a drive already.
+struct StoredBlock {
+  Extent extent;
+  std::uint64_t generation = 0;
+};
+struct StoredStates {
+  StoreRef store;
+  std::vector<StoredBlock> blocks;
+  std::vector<ChunkSums> sums;  // of all blocks, in order
+};
+
 class States {
  public:
   virtual ~States() = default;
@@ -68,6 +84,17 @@ class States {
 
   // Waits until nothing is in flight; ORLOP_TIMEOUT after timeout_ms (-1: for ever).
   virtual Result<> drain(int timeout_ms) = 0;
+
+  // Checkpoints: what is on a drive already stays there as it is now, for the checkpoint that refers to it, and is not
+  // copied. None where states are in memory: then their bytes must be written. Waits for what is in flight, and makes
+  // room on the drive for going on, counting on the checkpoints `replaced` (their ids) to be given up soon.
+  // ORLOP_NO_SPACE: nothing has changed.
+  virtual Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,
+                                                   std::span<const std::string> replaced) = 0;
+  // The checkpoint does not exist, or no longer.
+  virtual void forget(const std::string& checkpoint_id) = 0;
+  // What is kept is on the drive, also after a loss of power. From any thread.
+  virtual Result<> sync() = 0;
 
   [[nodiscard]] virtual TierUse use() const = 0;
   [[nodiscard]] virtual Traffic traffic() const = 0;

@@ -12,14 +12,12 @@
 #include <functional>
 #include <utility>
 
+#include "swap/saved_store.hpp"
 #include "swap/store_header.hpp"
 #include "swap/sums.hpp"
 
 namespace orlop::swap {
 namespace {
-
-// Grains begin behind the header at a multiple of their own size.
-constexpr std::uint64_t kGrainsBegin = kGrainBytes;
 
 std::uint64_t block_grains(const BlockSpec& block) { return grains_of(extent_layout(block).total_bytes); }
 
@@ -92,19 +90,20 @@ StoreSize store_size(std::span<const BlockSpec> blocks, unsigned writes_at_once)
   }
   StoreSize size;
   size.grain_count = grains;
-  size.file_bytes = kGrainsBegin + grains * kGrainBytes;
+  size.file_bytes = grain_offset(grains);
   size.table_bytes = blocks.size() * (sizeof(BlockSpec) + sizeof(Store::Entry)) + chunks * sizeof(ChunkSums) +
                      Space::map_bytes(grains) + grains * sizeof(GrainRun)  // at the worst a run is one grain
                      + kHeaderBytes;
   return size;
 }
 
-Store::Store(aio::File file, StoreIdentity identity, std::vector<BlockSpec> blocks, const StoreSize& size)
+Store::Store(aio::File file, StoreIdentity identity, std::vector<BlockSpec> blocks, unsigned writes_at_once)
     : file_(std::move(file)),
       identity_(std::move(identity)),
       blocks_(std::move(blocks)),
-      size_(size),
-      space_(static_cast<std::uint32_t>(size.grain_count)),
+      writes_at_once_(writes_at_once),
+      size_(store_size(blocks_, writes_at_once)),
+      space_(static_cast<std::uint32_t>(size_.grain_count)),
       entries_(blocks_.size()),
       header_(aligned_page()) {}
 
@@ -121,7 +120,7 @@ Result<std::unique_ptr<Store>> Store::create(const std::string& path, StoreIdent
                 path, std::max(file.alignment().offset, file.alignment().memory), kPlaneAlignment);
   }
   TRY(file.preallocate(size.file_bytes));
-  std::unique_ptr<Store> store(new Store(std::move(file), std::move(identity), std::move(blocks), size));
+  std::unique_ptr<Store> store(new Store(std::move(file), std::move(identity), std::move(blocks), writes_at_once));
   if (store->header_ == nullptr) return fail(ORLOP_NO_MEMORY, "store header: {} bytes: not available", kHeaderBytes);
   TRY(store->note_inode());
   TRY(store->lay_out());
@@ -145,7 +144,8 @@ Result<> Store::lay_out() {
   sums_.resize(chunks);
   std::uint64_t first_sum = 0;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    TRY_ASSIGN(entries_[i].extent, space_.allocate(extent_layout(blocks_[i]).total_bytes));
+    TRY_ASSIGN(Extent extent, space_.allocate(extent_layout(blocks_[i]).total_bytes));
+    entries_[i].extent = hold(std::move(extent));
     entries_[i].first_sum = first_sum;
     zero_block_sums(blocks_[i], {sums_.data() + first_sum, chunk_count(blocks_[i])});
     first_sum += chunk_count(blocks_[i]);
@@ -164,7 +164,7 @@ Result<> Store::write_header() {
 std::uint64_t Store::file_offset(const Extent& extent, std::uint64_t offset) {
   for (const auto& run : extent.runs) {
     const std::uint64_t bytes = run.grain_count * kGrainBytes;
-    if (offset < bytes) return kGrainsBegin + run.first_grain * kGrainBytes + offset;
+    if (offset < bytes) return grain_offset(run.first_grain) + offset;
     offset -= bytes;
   }
   return 0;  // behind the extent: nobody asks
@@ -182,7 +182,7 @@ std::vector<aio::Piece> Store::pieces(std::uint32_t block, const Extent& extent,
       const std::uint64_t end = std::min(plane_end, run_end);
       if (begin < end) {
         pieces.push_back({&file_, memory.planes[plane] + (begin - layout.offset[plane]),
-                          kGrainsBegin + run.first_grain * kGrainBytes + (begin - run_begin), end - begin});
+                          grain_offset(run.first_grain) + (begin - run_begin), end - begin});
       }
       run_begin = run_end;
     }
@@ -191,7 +191,7 @@ std::vector<aio::Piece> Store::pieces(std::uint32_t block, const Extent& extent,
 }
 
 std::vector<aio::Piece> Store::committed_pieces(std::uint32_t block, const BlockMemory& memory) const {
-  return pieces(block, entries_[block].extent, memory);
+  return pieces(block, *entries_[block].extent, memory);
 }
 
 std::span<const ChunkSums> Store::sums_of(std::uint32_t block) const {
@@ -206,10 +206,45 @@ Result<Extent> Store::begin_write(std::uint32_t block) {
 
 void Store::confirm_write(std::uint32_t block, Extent extent, std::span<const ChunkSums> sums) {
   Entry& entry = entries_[block];
-  space_.release(entry.extent);
-  entry.extent = std::move(extent);
+  entry.extent = hold(std::move(extent));
   ++entry.generation;
   std::copy(sums.begin(), sums.end(), sums_.begin() + static_cast<std::ptrdiff_t>(entry.first_sum));
+}
+
+HeldExtent Store::hold(Extent extent) {
+  return {new Extent(std::move(extent)), [this](const Extent* held) {
+            space_.release(*held);
+            delete held;
+          }};
+}
+
+std::vector<HeldExtent> Store::held_extents() const {
+  std::vector<HeldExtent> extents;
+  extents.reserve(entries_.size());
+  for (const Entry& entry : entries_) extents.push_back(entry.extent);
+  return extents;
+}
+
+Result<> Store::make_room(std::uint64_t grains) {
+  if (grains <= space_.free_grains()) return {};
+  const std::uint64_t more = grains - space_.free_grains();
+  StoreSize size = size_;
+  size.grain_count += more;
+  size.file_bytes += more * kGrainBytes;
+  size.table_bytes += Space::map_bytes(more);
+  if (size.grain_count > UINT32_MAX) {
+    return fail(ORLOP_NO_SPACE, "store: on {} ({}): larger than a store can be ({})", file_.path(),
+                format_bytes(size.file_bytes), format_bytes(UINT32_MAX * kGrainBytes));
+  }
+  TRY(file_.preallocate(size.file_bytes));
+  space_.grow(static_cast<std::uint32_t>(more));
+  size_ = size;
+  return write_header();
+}
+
+void Store::trim() {
+  entries_.clear();
+  for (const GrainRun& run : space_.free_runs()) punch_grains(file_.fd(), run);
 }
 
 Result<> Store::verify(std::uint32_t block, std::span<const ChunkSums> found) const {
@@ -232,7 +267,7 @@ tl::unexpected<Error> Store::mismatch(std::uint32_t block, Plane plane, std::uin
   return fail(ORLOP_CORRUPT,
               "store: on {} (block {}, plane {}, chunk {}, offset {}, generation {}): what was read is not what was "
               "written: expected sum {:016x}, found {:016x}",
-              file_.path(), block, name_of(plane), chunk, file_offset(entry.extent, offset), entry.generation,
+              file_.path(), block, name_of(plane), chunk, file_offset(*entry.extent, offset), entry.generation,
               sums_of(block)[chunk][static_cast<std::size_t>(plane)], found);
 }
 

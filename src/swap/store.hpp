@@ -24,6 +24,9 @@ namespace orlop::swap {
 
 inline constexpr std::uint64_t kHeaderBytes = 4096;
 
+// Where a grain begins in the file: behind the header, at a multiple of the grain's size.
+constexpr std::uint64_t grain_offset(std::uint64_t grain) { return (grain + 1) * kGrainBytes; }
+
 struct StoreIdentity {
   std::string run_id;
   std::string uuid;  // of this opening of the run
@@ -31,6 +34,9 @@ struct StoreIdentity {
   int drive = 0;
   static StoreIdentity create(const std::string& run_id, int rank);
 };
+
+// An extent in use: its grains are free again once nobody holds it.
+using HeldExtent = std::shared_ptr<const Extent>;
 
 // What a store of these blocks takes when `writes_at_once` of them may be under way, each with two extents.
 struct StoreSize {
@@ -57,6 +63,13 @@ class Store {
   void confirm_write(std::uint32_t block, Extent extent, std::span<const ChunkSums> sums);
   void abandon_write(const Extent& extent) { space_.release(extent); }
 
+  // What every block is in now. Who holds it keeps it from being written over.
+  [[nodiscard]] std::vector<HeldExtent> held_extents() const;
+  // Sees to it that `grains` are free, by making the file longer. ORLOP_NO_SPACE: nothing has changed.
+  Result<> make_room(std::uint64_t grains);
+  // At the end: gives the blocks up, and what nobody holds back to the filesystem.
+  void trim();
+
   // ORLOP_CORRUPT naming path, block, plane, chunk, offset, generation and both sums of the first mismatch.
   Result<> verify(std::uint32_t block, std::span<const ChunkSums> found) const;
 
@@ -69,22 +82,26 @@ class Store {
   [[nodiscard]] const StoreSize& size() const { return size_; }
   [[nodiscard]] const Space& space() const { return space_; }
   [[nodiscard]] const std::vector<BlockSpec>& blocks() const { return blocks_; }
-  [[nodiscard]] const Extent& extent_of(std::uint32_t block) const { return entries_[block].extent; }
+  [[nodiscard]] unsigned writes_at_once() const { return writes_at_once_; }
+  [[nodiscard]] const StoreIdentity& identity() const { return identity_; }
+  [[nodiscard]] const Extent& extent_of(std::uint32_t block) const { return *entries_[block].extent; }
   [[nodiscard]] std::uint64_t generation_of(std::uint32_t block) const { return entries_[block].generation; }
   [[nodiscard]] std::span<const ChunkSums> sums_of(std::uint32_t block) const;
+  [[nodiscard]] const std::vector<ChunkSums>& sums() const { return sums_; }  // of all blocks, in order
   // Where a byte of an extent lies in the file.
   [[nodiscard]] static std::uint64_t file_offset(const Extent& extent, std::uint64_t offset);
 
  private:
   struct Entry {
-    Extent extent;
+    HeldExtent extent;
     std::uint64_t generation = 0;
     std::uint64_t first_sum = 0;  // in sums_
   };
   friend StoreSize store_size(std::span<const BlockSpec> blocks, unsigned writes_at_once);
 
-  Store(aio::File file, StoreIdentity identity, std::vector<BlockSpec> blocks, const StoreSize& size);
+  Store(aio::File file, StoreIdentity identity, std::vector<BlockSpec> blocks, unsigned writes_at_once);
   Result<> lay_out();
+  HeldExtent hold(Extent extent);
   Result<> note_inode();
   Result<> check_name() const;
   Result<> check_size() const;
@@ -94,9 +111,10 @@ class Store {
   aio::File file_;
   StoreIdentity identity_;
   std::vector<BlockSpec> blocks_;
+  unsigned writes_at_once_;
   StoreSize size_;
   Space space_;
-  std::vector<Entry> entries_;
+  std::vector<Entry> entries_;  // after space_, into which their extents go back
   std::vector<ChunkSums> sums_;
   dev_t device_ = 0;
   ino_t inode_ = 0;

@@ -27,7 +27,7 @@ void block_signals() {
 
 }  // namespace
 
-Background::Background() : thread_([this] { run(); }) {}
+Background::Background(const char* thread_name) : thread_name_(thread_name), thread_([this] { run(); }) {}
 
 Background::~Background() {
   {
@@ -59,7 +59,7 @@ std::optional<Result<>> Background::wait(int timeout_ms) {
 }
 
 void Background::run() {
-  pthread_setname_np(pthread_self(), "orlop-step");
+  pthread_setname_np(pthread_self(), thread_name_);
   block_signals();
   std::unique_lock lock(mutex_);
   for (;;) {

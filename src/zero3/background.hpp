@@ -14,7 +14,7 @@ namespace orlop::zero3 {
 
 class Background {
  public:
-  Background();
+  explicit Background(const char* thread_name);  // at most 15 characters
   ~Background();  // waits for the task under way
 
   // The previous task must have been waited for.
@@ -26,6 +26,7 @@ class Background {
  private:
   void run();
 
+  const char* thread_name_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::function<Result<>()> task_;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "zero3/engine.hpp"
+#include "zero3/restore.hpp"
+#include "zero3/snapshot.hpp"
 
 namespace orlop::zero3 {
 
@@ -18,6 +20,9 @@ struct Engine::Committed {
   std::unique_ptr<swap::States> states;
   std::optional<Update> update;
   std::optional<Planes> planes;
+  std::unique_ptr<Snapshot> snapshot;  // being saved
+  std::vector<std::string> replaced;   // ids that the store may forget then
+  std::unique_ptr<Restore> restore;    // being loaded
   swap::Traffic reported;  // the tier's traffic up to the last step report
   bool prefetched = false;  // the next sweep's first reads are under way
 };

@@ -61,6 +61,13 @@ std::uint64_t trainable_elements(const std::vector<ParamSpec>& params) {
   return elements;
 }
 
+// What saving or loading a checkpoint takes: buffers, and a copy of the sums of all chunks.
+std::uint64_t checkpoint_bytes(const std::vector<swap::BlockSpec>& blocks) {
+  std::uint64_t chunks = 0;
+  for (const auto& block : blocks) chunks += swap::chunk_count(block);
+  return std::max(DataFileWriter::buffer_bytes(), SavedPlanes::buffer_bytes()) + chunks * kSavedPlanes * sizeof(std::uint64_t);
+}
+
 // A model without a trainable parameter has no states to keep.
 bool is_on_nvme(const Config& config, const std::vector<swap::BlockSpec>& blocks) {
   return config.offload_optimizer == OffloadDevice::nvme && !blocks.empty();
@@ -88,7 +95,7 @@ Engine::Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<d
       communicator_(comm::make_self_communicator()),
       groups_(hyper_of(options_.config.adam.value_or(AdamSettings{}))),
       scaler_(options_.config.fp16),
-      background_(std::make_unique<Background>()) {}
+      background_(std::make_unique<Background>("orlop-step")) {}
 
 Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   if (options.world_size != 1 || options.rank != 0) {
@@ -120,6 +127,9 @@ Result<> Engine::expect_ready(const char* what) const {
       return fail(ORLOP_OUT_OF_ORDER, "{}: on an engine that is not committed: call orlop_engine_commit first", what);
     case Phase::stepping:
       return fail(ORLOP_OUT_OF_ORDER, "{}: on a step under way: call orlop_step_wait until it is finished first", what);
+    case Phase::loading:
+      return fail(ORLOP_OUT_OF_ORDER, "{}: on a checkpoint being loaded: call orlop_checkpoint_wait until it is finished "
+                  "first", what);
     case Phase::stopped:
       return tl::unexpected<Error>(*stop_error_);
   }
@@ -168,7 +178,7 @@ Result<MemoryPlan> Engine::plan(const UnitPlan& units, const std::vector<Block>&
   const auto specs = block_specs(units, blocks);
   const MemoryDemand demand{
       .flat = FlatBuffers::bytes_needed(units, accumulation_of(config), on_host),
-      .table_bytes = GradFlow::bytes_needed(params_.size()),
+      .table_bytes = GradFlow::bytes_needed(params_.size()) + checkpoint_bytes(specs),
       .blocks = specs,
       .tier = is_on_nvme(config, specs) ? StateTier::nvme : StateTier::host,
       .slab_count = config.slab_count,
@@ -202,6 +212,7 @@ Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memo
   nvme.thread_count = config.aio.thread_count.value_or(0);
   nvme.checksums =
       options_.arithmetic == Arithmetic::left_out ? swap::Checksums::left_out : options_.checksums;
+  nvme.limit_bytes = config.memory.nvme.value_or(UINT64_MAX);
   nvme.trace = &trace_;
   nvme.cancel = &cancelled_;
   return swap::make_nvme_states(topology_, std::move(specs), nvme);
@@ -275,6 +286,8 @@ Result<> Engine::write_plane(std::uint32_t id, Plane plane, Range range, Dtype d
     return fail(ORLOP_INVALID_ARGUMENT, "{}: on the gradient of \"{}\": gradients come through orlop_grad_ready",
                 kWhat, params_[id].name);
   }
+  make_way_for_changes();
+  if (committed_->snapshot) committed_->snapshot->await_all_copied();
   return stop_if_failed(committed_->planes->write(id, plane, range, dtype, source));
 }
 
@@ -334,10 +347,12 @@ Result<> Engine::drain(int timeout_ms) {
 }
 
 Result<> Engine::finish() {
+  const Result<> saved = finish_save();  // a checkpoint that was begun is worth waiting for
   cancel_step();
   const std::lock_guard lock(mutex_);
-  if (committed_ == nullptr || phase_ == Phase::stopped) return {};
-  return committed_->states->drain(-1);
+  if (committed_ == nullptr || phase_ == Phase::stopped) return saved;
+  const Result<> drained = committed_->states->drain(-1);
+  return drained ? saved : drained;
 }
 
 }  // namespace orlop::zero3

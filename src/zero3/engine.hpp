@@ -26,6 +26,7 @@
 #include "zero3/grad_flow.hpp"
 #include "zero3/groups.hpp"
 #include "zero3/loss_scaler.hpp"
+#include "zero3/manifest.hpp"
 #include "zero3/memory_plan.hpp"
 #include "zero3/planes.hpp"
 #include "zero3/update.hpp"
@@ -75,6 +76,15 @@ struct EngineStats {
   double step_seconds = 0;
 };
 
+struct SaveOptions {
+  std::string directory;               // made if it is not there, in one that is
+  std::string client_json;             // of whoever embeds the engine; an object, or empty
+  std::vector<std::string> replaced;   // directories of checkpoints to remove once this one is complete
+  std::uint64_t bytes_per_second = 0;  // 0: as fast as possible
+};
+
+enum class LoadWhat : std::uint8_t { everything, parameters };
+
 class Engine {
  public:
   static Result<std::unique_ptr<Engine>> open(EngineOptions options);
@@ -101,6 +111,12 @@ class Engine {
   Result<StepReport> step_wait(int timeout_ms);
   Result<> drain(int timeout_ms);
 
+  // Checkpoints. Saving goes on beside training; loading does not. One at a time.
+  Result<> save_begin(const SaveOptions& options);
+  Result<> load_begin(const std::string& directory, LoadWhat what);
+  // The outcome of either, once. ORLOP_TIMEOUT while it is under way.
+  Result<> checkpoint_wait(int timeout_ms);
+
   EngineStats stats();
   std::string describe();
   Result<std::uint64_t> digest();
@@ -111,7 +127,7 @@ class Engine {
   Result<> finish();
 
  private:
-  enum class Phase : std::uint8_t { registering, ready, stepping, stopped };
+  enum class Phase : std::uint8_t { registering, ready, stepping, loading, stopped };
   struct Committed;
 
   Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<device::Device> device, cpu_adam::Isa isa);
@@ -130,6 +146,13 @@ class Engine {
   Result<> prefetch_states();
   Result<> step(double loss_scale, bool is_own_scale);
   Result<> skip(std::uint32_t id, bool is_own_scale);
+  [[nodiscard]] Manifest manifest_now() const;
+  void make_way_for_changes();
+  Result<> settle_save(Result<> outcome);
+  Result<> finish_save();
+  Result<> load(LoadWhat what);
+  Result<> finish_load(int timeout_ms);
+
   void account(std::int64_t begin_ns, const swap::SweepReport& sweep);
   void count_step();
   void cancel_step();

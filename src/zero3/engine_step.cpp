@@ -158,7 +158,10 @@ Result<> Engine::step(double loss_scale, bool is_own_scale) {
     report_.clip_factor = clip_factor(report_.grad_norm, options_.config.gradient_clipping);
     const auto constants = groups_.constants(c.group_count, stats_.steps + 1, report_.clip_factor / loss_scale);
     c.prefetched = false;
-    TRY_ASSIGN(sweep, c.update->run(*c.states, constants, cancelled_));
+    make_way_for_changes();
+    const auto before = [&](std::uint32_t block) { c.snapshot->await_copied(block); };
+    TRY_ASSIGN(sweep, c.update->run(*c.states, constants, c.snapshot ? before : std::function<void(std::uint32_t)>(),
+                                    cancelled_));
     if (is_own_scale) scaler_.note_good_step();
   }
   c.grads->clear();

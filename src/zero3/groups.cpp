@@ -1,5 +1,6 @@
 #include "zero3/groups.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace orlop::zero3 {
@@ -37,11 +38,15 @@ Result<> Groups::set(int group, const kernels::AdamHyper& hyper) {
   return {};
 }
 
+std::vector<kernels::AdamHyper> Groups::values(int count) const {
+  std::vector<kernels::AdamHyper> values(static_cast<std::size_t>(count), initial_);
+  std::copy_n(groups_.begin(), std::min(groups_.size(), values.size()), values.begin());
+  return values;
+}
+
 std::vector<kernels::AdamConstants> Groups::constants(int count, std::uint64_t t, double grad_scale) const {
   std::vector<kernels::AdamConstants> constants;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
-    constants.push_back(kernels::make_constants(i < groups_.size() ? groups_[i] : initial_, t, grad_scale));
-  }
+  for (const auto& hyper : values(count)) constants.push_back(kernels::make_constants(hyper, t, grad_scale));
   return constants;
 }
 

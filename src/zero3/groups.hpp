@@ -19,6 +19,9 @@ class Groups {
   Result<kernels::AdamHyper> get(int group) const;
   Result<> set(int group, const kernels::AdamHyper& hyper);
 
+  // Groups 0 .. count - 1.
+  [[nodiscard]] std::vector<kernels::AdamHyper> values(int count) const;
+
   // What update t (from 1) needs, by group number, for groups 0 .. count - 1.
   [[nodiscard]] std::vector<kernels::AdamConstants> constants(int count, std::uint64_t t, double grad_scale) const;
 

@@ -9,30 +9,34 @@ LossScaler::LossScaler(const std::optional<Fp16Settings>& settings) {
   if (!settings) return;
   settings_ = *settings;
   is_dynamic_ = settings->loss_scale == 0;
-  scale_ = is_dynamic_ ? std::ldexp(1.0, static_cast<int>(settings->initial_scale_power)) : settings->loss_scale;
-  overflows_left_ = settings->hysteresis;
+  state_.scale = is_dynamic_ ? std::ldexp(1.0, static_cast<int>(settings->initial_scale_power)) : settings->loss_scale;
+  state_.overflows_left = settings->hysteresis;
+}
+
+void LossScaler::restore(const LossScalerState& state) {
+  if (is_dynamic_) state_ = state;
 }
 
 bool LossScaler::is_exhausted() const {
-  return is_dynamic_ && scale_ <= settings_.min_loss_scale && overflows_left_ <= 1;
+  return is_dynamic_ && state_.scale <= settings_.min_loss_scale && state_.overflows_left <= 1;
 }
 
 void LossScaler::note_good_step() {
   if (!is_dynamic_) return;
-  if (settings_.consecutive_hysteresis) overflows_left_ = settings_.hysteresis;
-  if (++good_steps_ < settings_.loss_scale_window) return;
-  good_steps_ = 0;
-  overflows_left_ = settings_.hysteresis;
-  scale_ *= 2;
+  if (settings_.consecutive_hysteresis) state_.overflows_left = settings_.hysteresis;
+  if (++state_.good_steps < settings_.loss_scale_window) return;
+  state_.good_steps = 0;
+  state_.overflows_left = settings_.hysteresis;
+  state_.scale *= 2;
 }
 
 void LossScaler::note_overflow() {
   if (!is_dynamic_) return;
-  good_steps_ = 0;
-  if (overflows_left_ > 1) {
-    --overflows_left_;
+  state_.good_steps = 0;
+  if (state_.overflows_left > 1) {
+    --state_.overflows_left;
   } else {
-    scale_ = std::max(scale_ / 2, settings_.min_loss_scale);
+    state_.scale = std::max(state_.scale / 2, settings_.min_loss_scale);
   }
 }
 

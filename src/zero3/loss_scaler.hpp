@@ -12,12 +12,22 @@
 
 namespace orlop::zero3 {
 
+// What changes as a scale is used.
+struct LossScalerState {
+  double scale = 1;
+  std::uint64_t good_steps = 0;      // since the last overflow or doubling
+  std::uint64_t overflows_left = 0;  // until one halves the scale, that one included
+};
+
 class LossScaler {
  public:
   // None: losses are not scaled. A fixed scale never changes.
   explicit LossScaler(const std::optional<Fp16Settings>& settings);
 
-  [[nodiscard]] double scale() const { return scale_; }
+  [[nodiscard]] double scale() const { return state_.scale; }
+  [[nodiscard]] const LossScalerState& state() const { return state_; }
+  // Goes on from there, unless the scale is fixed.
+  void restore(const LossScalerState& state);
   [[nodiscard]] bool is_dynamic() const { return is_dynamic_; }
   // Whether an overflow now could not be answered by a smaller scale.
   [[nodiscard]] bool is_exhausted() const;
@@ -28,9 +38,7 @@ class LossScaler {
  private:
   Fp16Settings settings_;
   bool is_dynamic_ = false;
-  double scale_ = 1;
-  std::uint64_t good_steps_ = 0;  // since the last overflow or doubling
-  std::uint64_t overflows_left_ = 0;  // until one halves the scale, that one included
+  LossScalerState state_;
 };
 
 }  // namespace orlop::zero3

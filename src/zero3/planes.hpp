@@ -27,6 +27,9 @@ class Planes {
   Result<> read(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
   Result<> write(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source);
 
+  // A whole parameter from its host image; nothing where the device is the host.
+  Result<> send_to_device(std::uint32_t id) { return copy_to_device(id, {0, parts_.params[id].numel}); }
+
  private:
   struct Piece;  // the part of a range that lies in one block
   using PieceBody = std::function<void(const Piece&, const swap::BlockMemory&)>;

@@ -120,10 +120,14 @@ Update::~Update() {
 }
 
 Result<swap::SweepReport> Update::run(swap::States& states, std::span<const kernels::AdamConstants> constants,
+                                      const std::function<void(std::uint32_t block)>& before,
                                       const std::atomic<bool>& cancel) {
   mark_modified();
-  TRY_ASSIGN(const swap::SweepReport report,
-             states.sweep(order_, [&](const swap::Visit& v) { return visit(v, constants); }, cancel));
+  const auto visitor = [&](const swap::Visit& v) {
+    if (before) before(v.block);
+    return visit(v, constants);
+  };
+  TRY_ASSIGN(const swap::SweepReport report, states.sweep(order_, visitor, cancel));
   if (!parts_.device.is_host_addressable()) {
     TRY(parts_.device.record(copied_, stream_));
     TRY(parts_.device.synchronize(copied_));

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -39,8 +40,9 @@ class Update {
   [[nodiscard]] std::span<const std::uint32_t> order() const { return order_; }
 
   // Updates every block in place: states through `states`, parameters in the flat buffers and on the device.
-  // `constants` by group number.
+  // `constants` by group number. `before` (may be empty) is called before a block is changed.
   Result<swap::SweepReport> run(swap::States& states, std::span<const kernels::AdamConstants> constants,
+                                const std::function<void(std::uint32_t block)>& before,
                                 const std::atomic<bool>& cancel);
 
   // fp16 only: a block's fp32 master is zero until its first use, when it takes the parameter's values. True once that

@@ -118,6 +118,11 @@ struct HonouredCase {
   std::function<bool(const Config&)> holds;
 };
 
+// What the Python package reads of the resolved configuration.
+nlohmann::json checkpoint_value(const Config& config, const char* key) {
+  return config.to_json()["values"]["orlop"]["checkpoint"][key];
+}
+
 const std::vector<HonouredCase>& honoured_cases() {
   static const std::vector<HonouredCase> cases = {
       {"train_batch_size", R"({"train_batch_size": 8})",
@@ -226,6 +231,14 @@ const std::vector<HonouredCase>& honoured_cases() {
       {"orlop.threads", R"({"orlop": {"threads": 6}})", [](const Config& c) { return c.thread_count == 6; }},
       {"orlop.run_id", R"({"orlop": {"run_id": "run-7.b"}})",
        [](const Config& c) { return c.run_id == "run-7.b"; }},
+      {"orlop.checkpoint.keep", R"({"orlop": {"checkpoint": {"keep": 3}}})",
+       [](const Config& c) { return checkpoint_value(c, "keep") == 3; }},
+      {"orlop.checkpoint.background", R"({"orlop": {"checkpoint": {"background": true}}})",
+       [](const Config& c) { return checkpoint_value(c, "background") == true; }},
+      {"orlop.checkpoint.rate", R"({"orlop": {"checkpoint": {"rate": "100M"}}})",
+       [](const Config& c) { return checkpoint_value(c, "rate") == 100_MiB; }},
+      {"orlop.checkpoint.on_failure", R"({"orlop": {"checkpoint": {"on_failure": "continue"}}})",
+       [](const Config& c) { return checkpoint_value(c, "on_failure") == "continue"; }},
       {"orlop.memory.host", R"({"orlop": {"memory": {"host": "48G"}}})",
        [](const Config& c) { return c.memory.host == 48_GiB; }},
       {"orlop.memory.device", R"({"orlop": {"memory": {"device": 1e9}}})",

@@ -30,6 +30,8 @@ SCALARS: dict[str, Any] = {
     "void*": ctypes.c_void_p,
     "const void*": ctypes.c_void_p,
     "orlop_engine*": ctypes.c_void_p,
+    "orlop_checkpoint*": ctypes.c_void_p,
+    "orlop_progress": _abi.Progress,
     "orlop_log_callback": _abi.LogCallback,
 }
 
@@ -38,6 +40,8 @@ def ctype_of(c_type: str) -> Any:
     """What a C type of the header is in ctypes."""
     if c_type in SCALARS:
         return SCALARS[c_type]
+    if c_type == "const char*const*":
+        return ctypes.POINTER(ctypes.c_char_p)
     pointee = c_type.removesuffix("*").removeprefix("const ")
     return ctypes.POINTER(_abi.STRUCTS.get(pointee) or ctype_of(pointee))
 
@@ -88,7 +92,7 @@ def test_sizes_and_offsets_are_those_of_the_c_compiler(tmp_path: Path) -> None:
 
 
 def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -> None:
-    ours = {"ORLOP_PARAM_FROZEN": _enums.PARAM_FROZEN}
+    ours = {"ORLOP_PARAM_FROZEN": _enums.PARAM_FROZEN, "ORLOP_LOAD_PARAMS_ONLY": _enums.LOAD_PARAMS_ONLY}
     for prefix, enumeration in (
         ("ORLOP_", _enums.Status),
         ("ORLOP_LOG_", _enums.LogLevel),

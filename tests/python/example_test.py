@@ -94,7 +94,50 @@ def test_ctrl_c_ends_it_with_a_summary_so_far(
     monkeypatch.setattr(training, "_update", interrupted)
     assert run(script, monkeypatch, tmp_path / "out") == 130
     assert "3 of 80 planned (interrupted)" in capsys.readouterr().out
-    assert store_files(tmp_path) == []
+
+
+def losses(out: Path) -> list[float]:
+    return [step["loss"] for step in json.loads((out / "summary.json").read_text())["history"]["steps"]]
+
+
+def test_interrupted_and_started_again_it_goes_on_where_it_was(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(script, monkeypatch, tmp_path / "whole", "--steps", "12") == 0
+    update = training._update
+
+    def interrupted(engine: orlop.Engine, batches: Any) -> training.Step:
+        if engine.global_steps == 7:
+            raise KeyboardInterrupt
+        return update(engine, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_update", interrupted)
+        assert run(script, patch, tmp_path / "part", "--steps", "12") == 130
+    assert run(script, monkeypatch, tmp_path / "rest", "--steps", "12") == 0
+    assert "going on after step 7" in capsys.readouterr().out
+    assert losses(tmp_path / "rest") == losses(tmp_path / "whole")
+    assert not (tmp_path / "cache" / "checkpoint").exists()
+
+
+def test_a_run_with_other_options_or_fresh_starts_anew(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update = training._update
+
+    def interrupted(engine: orlop.Engine, batches: Any) -> training.Step:
+        if engine.global_steps == 6:
+            raise KeyboardInterrupt
+        return update(engine, batches)
+
+    for arguments in (["--seed", "1"], ["--fresh"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_update", interrupted)
+            assert run(script, patch, tmp_path / "part", "--steps", "10") == 130
+        capsys.readouterr()
+        assert run(script, monkeypatch, tmp_path / "rest", "--steps", "10", *arguments) == 0
+        assert "going on" not in capsys.readouterr().out
+        assert len(losses(tmp_path / "rest")) == 10
 
 
 def test_what_cannot_be_done_is_one_sentence(

@@ -49,7 +49,13 @@ def test_an_interrupted_step_stops_in_two_seconds_and_leaves_no_file(number: sig
 def _interrupt(number: signal.Signals, store: Path) -> float:
     """How long a training program takes to stop and clean up after a signal in a step."""
     program = [sys.executable, "-c", PROGRAM, str(store)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         for _ in range(3):
             assert process.stdout.readline() == "in a step\n", process.stderr.read()

@@ -13,6 +13,9 @@
 
 #include "support.hpp"
 #include "swap/lock_file.hpp"
+#include "swap/pin.hpp"
+#include "swap/saved_store.hpp"
+#include "swap/store_header.hpp"
 
 namespace orlop::swap {
 namespace {
@@ -99,16 +102,14 @@ TEST(RunDirectory, KnowsItsMachineByBootIdWhenTheHostNameChanged) {
   EXPECT_FALSE(fs::exists(old));
 }
 
-TEST(RunDirectory, LeavesCheckpointsOtherMachinesAndLiveRunsAlone) {
+TEST(RunDirectory, LeavesOtherMachinesAndLiveRunsAlone) {
   TemporaryDirectory directory;
-  const auto checkpoint = make_leftover(directory, "checkpoint", our_lock());
-  write_file(checkpoint + "/manifest-17.json", "{}");
   const auto elsewhere = make_leftover(directory, "elsewhere", lock_of("another-host", "another-boot"));
   const auto live = make_leftover(directory, "live", our_lock());
   const auto lock = take_lock(live + "/rank0.lock", Missing::fail).value();
   EXPECT_EQ(reclaimable_bytes(directory.path()), 0u);
   (void)RunDirectory::acquire(directory.path(), "new", 0).value();
-  for (const auto& path : {checkpoint, elsewhere, live}) EXPECT_TRUE(fs::exists(path + "/rank0.store")) << path;
+  for (const auto& path : {elsewhere, live}) EXPECT_TRUE(fs::exists(path + "/rank0.store")) << path;
 }
 
 TEST(RunDirectory, TakesOverACrashedRunOfTheSameName) {
@@ -138,15 +139,83 @@ TEST(RunDirectory, DoesNotTakeOverFromAnotherMachine) {
   EXPECT_TRUE(fs::exists(path + "/rank0.store"));
 }
 
-TEST(RunDirectory, DoesNotWriteOverACheckpoint) {
+// ---- What checkpoints refer to
+
+constexpr std::uint32_t kStoreGrains = 16;
+
+// A store of kStoreGrains grains full of data, and a checkpoint in <directory>/saved/<name> that refers to `runs` of it.
+struct KeptStore {
+  KeptStore(const TemporaryDirectory& directory, const std::string& run, std::vector<GrainRun> runs)
+      : path(make_leftover(directory, run, our_lock())), saved(directory / "saved/a") {
+    const auto header = StoreHeader::of({run, "opening-1", 0, 0}, grain_offset(kStoreGrains));
+    std::string content(reinterpret_cast<const char*>(&header), sizeof header);
+    content.resize(grain_offset(kStoreGrains), 'x');
+    write_file(store(), content);
+    fs::create_directories(saved);
+    const auto manifest = CheckpointHeader::of("id-1", 1);
+    write_file(saved + "/rank0.manifest", {reinterpret_cast<const char*>(&manifest), sizeof manifest});
+    struct stat status = {};
+    EXPECT_EQ(::stat(saved.c_str(), &status), 0);
+    EXPECT_TRUE(write_pin({pin_path(path, 0, "id-1"), "opening-1", {"id-1", saved + "/rank0.manifest", status.st_dev}, runs}));
+  }
+  [[nodiscard]] std::string store() const { return path + "/rank0.store"; }
+  std::string path;
+  std::string saved;
+};
+
+std::uint64_t grains_of_file(const std::string& path) {
+  struct stat status = {};
+  EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
+  return static_cast<std::uint64_t>(status.st_blocks) * 512 / kGrainBytes;
+}
+
+char byte_of_grain(const std::string& path, std::uint32_t grain) {
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(grain_offset(grain)));
+  return static_cast<char>(file.get());
+}
+
+TEST(RunDirectory, KeepsOfALeftoverStoreWhatACheckpointRefersTo) {
   TemporaryDirectory directory;
-  const auto path = make_leftover(directory, "run", our_lock());
-  write_file(path + "/manifest-3.json", "{}");
-  const auto refused = RunDirectory::acquire(directory.path(), "run", 0);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().status, ORLOP_INVALID_ARGUMENT);
-  EXPECT_THAT(refused.error().message, HasSubstr("manifest-3.json"));
-  EXPECT_TRUE(fs::exists(path + "/rank0.store"));
+  const KeptStore kept(directory, "old", {{3, 2}, {8, 1}});
+  const std::uint64_t reclaimable = reclaimable_bytes(directory.path());
+  EXPECT_NEAR(static_cast<double>(reclaimable), 13.0 * kGrainBytes, 1.5 * kGrainBytes);
+  (void)RunDirectory::acquire(directory.path(), "new", 0).value();
+  EXPECT_LE(grains_of_file(kept.store()), 4u);
+  for (const std::uint32_t grain : {3u, 4u, 8u}) EXPECT_EQ(byte_of_grain(kept.store(), grain), 'x') << grain;
+  for (const std::uint32_t grain : {0u, 2u, 5u, 9u, 15u}) EXPECT_EQ(byte_of_grain(kept.store(), grain), '\0') << grain;
+  fs::remove_all(kept.saved);
+  (void)RunDirectory::acquire(directory.path(), "new", 0).value();
+  EXPECT_FALSE(fs::exists(kept.path));
+}
+
+TEST(RunDirectory, SetsAStoreAsideThatACheckpointRefersTo) {
+  TemporaryDirectory directory;
+  const KeptStore kept(directory, "run", {{3, 2}});
+  {
+    const auto run = RunDirectory::acquire(directory.path(), "run", 0).value();
+    EXPECT_FALSE(fs::exists(run.store_path()));
+    EXPECT_EQ(opening_of(kept_store_path(kept.path, 0, "opening-1")), "opening-1");
+    EXPECT_TRUE(SavedStore::open({kept.path, "run", "opening-1", 0, 0}));
+    EXPECT_EQ(SavedStore::open({kept.path, "run", "opening-2", 0, 0}).error().status, ORLOP_NOT_FOUND);
+  }
+  EXPECT_EQ(byte_of_grain(kept_store_path(kept.path, 0, "opening-1"), 4), 'x') << "also once that run has ended";
+}
+
+TEST(RunDirectory, GivesNothingUpWhereAPinCannotBeRead) {
+  TemporaryDirectory directory;
+  const KeptStore kept(directory, "old", {{3, 2}});
+  write_file(pin_path(kept.path, 0, "id-1"), "{ half a p");
+  (void)RunDirectory::acquire(directory.path(), "new", 0).value();
+  EXPECT_EQ(byte_of_grain(kept.store(), 12), 'x');
+}
+
+TEST(RunDirectory, ACheckpointOnAFilesystemThatIsNotThereCounts) {
+  TemporaryDirectory directory;
+  const KeptStore kept(directory, "old", {{3, 2}});
+  ASSERT_TRUE(write_pin({pin_path(kept.path, 0, "id-1"), "opening-1", {"id-1", "/proc/no/such/rank0.manifest", 12345}, {{3, 2}}}));
+  (void)RunDirectory::acquire(directory.path(), "new", 0).value();
+  EXPECT_EQ(byte_of_grain(kept.store(), 4), 'x');
 }
 
 TEST(RunDirectory, RefusesNamesThatAreNoRunIds) {

@@ -45,13 +45,21 @@ class SpaceModel {
     return check();
   }
 
+  std::string grow(std::uint32_t grains) {
+    const std::uint32_t before = space_.grain_count();
+    space_.grow(grains);
+    return space_.grain_count() == before + grains ? check() : "did not grow by as much as asked for";
+  }
+
  private:
   std::string check() const {
     if (space_.free_grains() + used_.size() != space_.grain_count()) return "free grains do not add up";
     for (std::uint32_t grain = 0; grain < space_.grain_count(); ++grain) {
       if (space_.is_free(grain) == used_.contains(grain)) return "the map disagrees with the owners";
     }
-    return "";
+    std::uint64_t in_runs = 0;
+    for (const GrainRun& run : space_.free_runs()) in_runs += run.grain_count;
+    return in_runs == space_.free_grains() ? "" : "the free runs do not add up";
   }
   std::uint32_t longest_free_run() const {
     std::uint32_t longest = 0;
@@ -74,7 +82,9 @@ inline std::string fuzz_space(std::span<const std::uint8_t> bytes) {
   SpaceModel model(1u + bytes[0]);
   for (std::size_t i = 1; i + 1 < bytes.size(); i += 2) {
     const bool is_allocation = bytes[i] % 2 == 0;
-    const auto wrong = is_allocation ? model.allocate(1u + bytes[i + 1] % 48) : model.release(bytes[i + 1]);
+    const auto wrong = bytes[i] % 64 == 63 ? model.grow(bytes[i + 1])
+                       : is_allocation     ? model.allocate(1u + bytes[i + 1] % 48)
+                                           : model.release(bytes[i + 1]);
     if (!wrong.empty()) return wrong;
   }
   return "";

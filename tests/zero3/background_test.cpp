@@ -10,7 +10,7 @@ namespace orlop::zero3 {
 namespace {
 
 TEST(Background, GivesATasksResultOnce) {
-  Background background;
+  Background background("test");
   background.start([] { return Result<>{}; });
   const auto result = background.wait(-1);
   ASSERT_TRUE(result.has_value());
@@ -19,7 +19,7 @@ TEST(Background, GivesATasksResultOnce) {
 }
 
 TEST(Background, WaitsInSlices) {
-  Background background;
+  Background background("test");
   std::promise<void> go;
   background.start([&] {
     go.get_future().wait();
@@ -32,13 +32,13 @@ TEST(Background, WaitsInSlices) {
 }
 
 TEST(Background, PassesErrorsOn) {
-  Background background;
+  Background background("test");
   background.start([]() -> Result<> { return fail(ORLOP_IO_ERROR, "read: on x: y"); });
   EXPECT_EQ(background.wait(-1)->error().status, ORLOP_IO_ERROR);
 }
 
 TEST(Background, TurnsAnExceptionIntoAnError) {
-  Background background;
+  Background background("test");
   background.start([]() -> Result<> { throw std::runtime_error("boom"); });
   const auto result = background.wait(-1);
   EXPECT_EQ(result->error().status, ORLOP_INTERNAL);
@@ -48,7 +48,7 @@ TEST(Background, TurnsAnExceptionIntoAnError) {
 TEST(Background, DestructionWaitsForTheTask) {
   std::atomic<bool> finished{false};
   {
-    Background background;
+    Background background("test");
     background.start([&] {
       finished = true;
       return Result<>{};

@@ -81,6 +81,7 @@ inline void write_initial(Engine& engine, const std::vector<ParamSpec>& params) 
 
 inline void give_gradients(Engine& engine, const std::vector<ParamSpec>& params, unsigned seed) {
   for (std::uint32_t id = static_cast<std::uint32_t>(params.size()); id-- > 0;) {
+    if (params[id].training == Training::frozen) continue;
     const auto gradient = random_values(params[id].numel, seed * 100 + id, 0.01f);
     const auto taken = engine.grad_ready(id, gradient.data(), Dtype::f32, {});
     ASSERT_TRUE(taken) << taken.error().message;

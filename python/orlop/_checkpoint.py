@@ -1,0 +1,235 @@
+"""Checkpoints: what the engine saves by itself, and beside it what only Python knows.
+
+A checkpoint is a directory `<save_dir>/<tag>`; `<save_dir>/latest` names the last one that is complete. The engine
+writes its manifest last, so that a directory without one is no checkpoint; the manifest carries, as JSON, the counters,
+optimizer groups, scheduler, random number generators and the client's own state, whose tensors are in a safetensors
+file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import _log, _native, _rng
+from ._client_state import decode, encode
+from .errors import CorruptError, InvalidArgumentError, NotFoundError, OrlopError
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+MANIFEST = "rank0.manifest"
+LATEST = "latest"
+_BACKGROUND_RATE = 1_000_000_000  # bytes per second
+
+
+@dataclass
+class Save:
+    """A checkpoint being written."""
+
+    directory: Path
+    tag: str
+    tensors: Path
+    updates_latest: bool
+
+    def complete(self) -> None:
+        """It exists now: names it the latest one, removes what it took the place of."""
+        for path in self.directory.glob("client-*.safetensors"):
+            if path != self.tensors:
+                path.unlink(missing_ok=True)
+        if self.updates_latest:
+            write_durably(self.directory.parent / LATEST, self.tag)
+
+    def abandon(self) -> None:
+        """It will not exist."""
+        self.tensors.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()  # if it was made for this one
+
+
+def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> Save:
+    """Writes what only Python knows and lets the engine begin with the rest."""
+    directory = _directory(save_dir, "save_checkpoint") / _checked_tag(tag)
+    settings = engine.config.get("orlop", {}).get("checkpoint") or {}
+    state, tensors = _collect(engine, client_state)
+    directory.mkdir(parents=True, exist_ok=True)
+    save = Save(directory, tag, directory / f"client-{uuid.uuid4()}.safetensors", save_latest)
+    try:
+        _write_tensors(save.tensors, tensors)
+        client = {"python": json.dumps(state), "tensors": save.tensors.name}
+        rate = (settings.get("rate") or _BACKGROUND_RATE) if settings.get("background") else 0
+        replaced = _superseded(directory, settings.get("keep"))
+        engine._native.save_begin(str(directory), json.dumps(client), replaced, rate)
+    except BaseException:
+        save.abandon()
+        raise
+    return save
+
+
+def _directory(given: Any, call: str) -> Path:
+    if given is None or not os.fspath(given):
+        raise InvalidArgumentError(f"{call}: on directory {given!r}: name one")
+    return Path(os.path.abspath(given))
+
+
+def _checked_tag(tag: str) -> str:
+    if not tag or tag in (".", "..") or "/" in tag or "\0" in tag:
+        raise InvalidArgumentError(f"checkpoint: on tag {tag!r}: it names a directory: one name, without '/'")
+    return tag
+
+
+def _superseded(directory: Path, keep: int | None) -> list[str]:
+    """The oldest checkpoints beside `directory`, so many that `keep` are left with it."""
+    if keep is None:
+        return []
+    manifests = [m for m in directory.parent.glob(f"*/{MANIFEST}") if m.parent != directory]
+    manifests.sort(key=lambda manifest: manifest.stat().st_mtime_ns)
+    return [str(manifest.parent) for manifest in manifests[: max(0, len(manifests) + 1 - keep)]]
+
+
+def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    scheduler = engine.lr_scheduler
+    values = {
+        "global_steps": engine.global_steps,
+        "skipped_steps": engine.skipped_steps,
+        "global_samples": engine.global_samples,
+        "groups": engine.optimizer.group_values(),
+        "lr_scheduler": scheduler.state_dict() if hasattr(scheduler, "state_dict") else None,
+        "rng": _rng.states(),
+        "buffers": engine._own_tensors(),
+        "client_state": {} if client_state is None else client_state,
+    }
+    tensors: dict[str, Tensor] = {}
+    return {name: encode(value, tensors, name) for name, value in values.items()}, tensors
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    # Copies: several names may share memory, which the format does not know.
+    save_file(
+        {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path
+    )
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_durably(path: Path, text: str) -> None:
+    """A small file, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# ---- Loading ----
+
+
+def find(load_dir: str | os.PathLike[str], tag: str | None) -> Path | None:
+    """The directory of a checkpoint; None when no tag is given and none is the latest."""
+    folder = _directory(load_dir, "load_checkpoint")
+    if tag is not None:
+        return folder / _checked_tag(str(tag))
+    try:
+        return folder / _checked_tag((folder / LATEST).read_text(encoding="utf-8").strip())
+    except FileNotFoundError:
+        _log.logger.warning(
+            "load_checkpoint: on %s: it has no file 'latest', so nothing is loaded; give a tag to load a certain one",
+            folder,
+        )
+        return None
+
+
+class Saved:
+    """What Python kept in a checkpoint."""
+
+    def __init__(self, directory: Path) -> None:
+        self.description = _native.describe_checkpoint(str(directory))
+        client = self.description["client"]
+        if "python" not in client:
+            raise NotFoundError(
+                f"load_checkpoint: on {directory}: it was not saved by the Python package, and has none of its state; "
+                "load it through the interface that saved it"
+            )
+        tensors = _read_tensors(directory / client["tensors"])
+        state = json.loads(client["python"])
+        try:
+            self.values: dict[str, Any] = {name: decode(value, tensors) for name, value in state.items()}
+        except KeyError as error:
+            raise CorruptError(
+                f"load_checkpoint: on {directory / client['tensors']}: tensor {error} is missing"
+            ) from None
+
+
+def client_state(directory: str | os.PathLike[str]) -> Any:
+    """The `client_state` that was given when a checkpoint was saved, without loading it.
+
+    directory: `<save_dir>/<tag>`. Raises NotFoundError and CorruptError.
+    """
+    return Saved(Path(directory)).values["client_state"]
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CorruptError(f"load_checkpoint: on {path}: {error}; load an older checkpoint") from None
+
+
+def restore(engine: Engine, saved: Saved, with_states: bool, with_scheduler: bool) -> Any:
+    """Sets what only Python knows; returns the client's state."""
+    values = saved.values
+    engine._set_own_tensors(values["buffers"])
+    if with_states:
+        engine.global_steps = values["global_steps"]
+        engine.skipped_steps = values["skipped_steps"]
+        engine.global_samples = values["global_samples"]
+        engine.micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
+        engine.optimizer.set_group_values(values["groups"])
+        _rng.restore(values["rng"])
+    if with_scheduler and engine.lr_scheduler is not None and values["lr_scheduler"] is not None:
+        engine.lr_scheduler.load_state_dict(values["lr_scheduler"])
+    return values["client_state"]
+
+
+class Outcome(enum.Enum):
+    """What has become of a save."""
+
+    PENDING = enum.auto()
+    SAVED = enum.auto()
+    FAILED = enum.auto()
+
+
+def finish(engine: Engine, save: Save, wait: bool) -> Outcome:
+    """What has become of a save; raises when it failed, or warns where the configuration says to go on."""
+    try:
+        if not engine._native.checkpoint_wait(wait):
+            return Outcome.PENDING
+    except OrlopError as error:
+        save.abandon()
+        settings = engine.config.get("orlop", {}).get("checkpoint") or {}
+        if settings.get("on_failure") != "continue":
+            raise
+        _log.logger.warning("%s; training goes on, as orlop.checkpoint.on_failure says", error)
+        return Outcome.FAILED
+    save.complete()
+    return Outcome.SAVED

@@ -1,0 +1,44 @@
+// CheckpointRef: which checkpoint a store keeps blocks for, and whether that is still there.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace orlop::swap {
+
+// A manifest begins with this; what follows is the business of who writes it.
+struct CheckpointHeader {
+  std::array<char, 8> magic = {};
+  std::uint32_t format = 0;
+  std::uint32_t reserved = 0;
+  std::array<char, 40> id = {};
+
+  static CheckpointHeader of(std::string_view id, std::uint32_t format);
+  [[nodiscard]] bool has_magic() const;
+  [[nodiscard]] std::string_view id_text() const;
+};
+
+struct CheckpointRef {
+  std::string id;
+  std::string manifest;         // its absolute path
+  std::uint64_t device = 0;     // st_dev of the directory it was written to
+};
+
+enum class Presence : std::uint8_t {
+  there,
+  gone,    // its directory was deleted
+  unknown  // the filesystem it was on cannot be seen
+};
+
+// Looks at the manifest's own place and, in case its directory was renamed, round about it.
+Presence presence_of(const CheckpointRef& checkpoint);
+
+// The id that the manifest at `path` begins with; none when there is no manifest.
+std::optional<std::string> checkpoint_id_at(const std::string& path);
+
+}  // namespace orlop::swap

@@ -1,0 +1,78 @@
+// Manifest: what a checkpoint is made of. The file `rank<r>.manifest` in its directory; the checkpoint is complete when,
+// and only when, it is there.
+//
+//     swap::CheckpointHeader | u64 bytes of JSON | JSON | u64 words of table | table | u64 XXH3 of all before
+//
+// The JSON says what was trained and where its bytes are; the table has, for every block in order, the generation and
+// the runs of its extent in the store (when it is in one), and the sums of its chunks: those of the parameters, then
+// those of the state planes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/adam_element.hpp"
+#include "swap/states.hpp"
+#include "zero3/loss_scaler.hpp"
+#include "zero3/param.hpp"
+#include "zero3/partition.hpp"
+
+namespace orlop::zero3 {
+
+struct SavedParam {
+  std::string name;
+  Dtype dtype = Dtype::f32;
+  std::uint64_t numel = 0;
+  Training training = Training::trainable;
+  std::uint32_t unit = 0;
+  std::uint64_t offset = 0;  // in elements of the unit
+};
+
+// A range of a unit, and where its planes are: parameters in the data file, state planes behind them, or in the store.
+struct SavedBlock {
+  std::uint32_t unit = 0;
+  Range range;
+  swap::PlaneSet planes;  // none for frozen units
+  bool is_adopted = true;
+  std::uint64_t file_offset = 0;
+  swap::StoredBlock stored;
+  std::vector<std::uint64_t> param_sums;      // per chunk
+  std::vector<swap::ChunkSums> state_sums;  // per chunk; empty for frozen units
+
+  [[nodiscard]] swap::BlockSpec spec() const { return {range.size(), planes}; }
+};
+
+struct Manifest {
+  std::string id;
+  std::string created;  // UTC, ISO 8601
+  int rank = 0;
+  int world_size = 1;
+  std::uint64_t steps = 0;
+  std::uint64_t skipped_steps = 0;
+  LossScalerState scaler;
+  std::vector<kernels::AdamHyper> groups;
+  std::vector<Dtype> units;
+  std::vector<SavedParam> params;  // in order of id
+  std::vector<SavedBlock> blocks;
+  std::optional<swap::StoreRef> store;  // none: state planes are in the data file
+  std::string data_file;                // its name in the checkpoint's directory
+  std::uint64_t data_bytes = 0;
+  nlohmann::json client;  // of whoever embeds the engine
+
+  // Everything but blocks and sums, for people and tools.
+  [[nodiscard]] nlohmann::json to_json() const;
+};
+
+std::string manifest_path(const std::string& directory, int rank);
+std::string encode_manifest(const Manifest& manifest);
+
+// Errors: ORLOP_NOT_FOUND when the directory holds no checkpoint, ORLOP_CORRUPT when the manifest is damaged,
+// ORLOP_UNSUPPORTED when a later version wrote it.
+Result<Manifest> read_manifest(const std::string& directory, int rank);
+Result<Manifest> decode_manifest(std::string_view bytes, const std::string& path);
+
+}  // namespace orlop::zero3

@@ -1,0 +1,142 @@
+#include "zero3/restore.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+namespace orlop::zero3 {
+namespace {
+
+constexpr std::size_t kDifferencesSaid = 8;
+
+// What the model of a checkpoint and a registered one have not in common.
+std::vector<std::string> differences(const Manifest& manifest, std::span<const ParamSpec> params) {
+  std::unordered_map<std::string, const SavedParam*> saved;
+  for (const SavedParam& param : manifest.params) saved.emplace(param.name, &param);
+  std::vector<std::string> found;
+  const auto kind = [](Training training) { return training == Training::trainable ? "trainable" : "frozen"; };
+  for (const ParamSpec& param : params) {
+    const auto at = saved.find(param.name);
+    if (at == saved.end()) {
+      found.push_back(fmt::format("\"{}\" is not in the checkpoint", param.name));
+      continue;
+    }
+    const SavedParam& other = *at->second;
+    if (other.numel != param.numel) {
+      found.push_back(fmt::format("\"{}\" has {} elements, {} were saved", param.name, param.numel, other.numel));
+    } else if (other.dtype != param.dtype) {
+      found.push_back(fmt::format("\"{}\" is {}, {} was saved", param.name, name_of(param.dtype), name_of(other.dtype)));
+    } else if (other.training != param.training) {
+      found.push_back(fmt::format("\"{}\" is {}, saved {}", param.name, kind(param.training), kind(other.training)));
+    }
+    saved.erase(at);
+  }
+  std::vector<std::string> missing;
+  for (const auto& [name, param] : saved) missing.push_back(fmt::format("\"{}\" is only in the checkpoint", name));
+  std::sort(missing.begin(), missing.end());
+  found.insert(found.end(), missing.begin(), missing.end());
+  return found;
+}
+
+}  // namespace
+
+Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, const std::string& directory) {
+  const auto found = differences(manifest, params);
+  if (found.empty()) return {};
+  std::string list;
+  for (std::size_t i = 0; i < std::min(found.size(), kDifferencesSaid); ++i) list += (i == 0 ? "" : "; ") + found[i];
+  if (found.size() > kDifferencesSaid) list += fmt::format("; and {} more", found.size() - kDifferencesSaid);
+  return fail(ORLOP_INVALID_ARGUMENT, "checkpoint: on {} ({} differences): it is of another model: {}", directory,
+              found.size(), list);
+}
+
+struct Restore::Part {
+  std::uint32_t id;
+  Range elements;         // of the parameter
+  std::uint64_t in_block;  // where they begin in the target's block
+  std::uint64_t in_unit;
+};
+
+Result<std::unique_ptr<Restore>> Restore::open(const std::string& directory, int rank, const UpdateParts& parts) {
+  std::unique_ptr<Restore> restore(new Restore());
+  TRY_ASSIGN(restore->saved_, SavedCheckpoint::open(directory, rank));
+  const Manifest& manifest = restore->manifest();
+  TRY(check_same_model(manifest, parts.params, directory));
+  std::unordered_map<std::string, std::uint32_t> numbers;
+  for (std::uint32_t i = 0; i < manifest.params.size(); ++i) numbers.emplace(manifest.params[i].name, i);
+  for (const ParamSpec& param : parts.params) restore->saved_of_.push_back(numbers.at(param.name));
+  return restore;
+}
+
+// ---- Into the target ----
+
+Result<> Restore::run_all(const RestoreTarget& target, const std::atomic<bool>& cancel) {
+  for (std::uint32_t i = 0; i < target.parts.blocks.size(); ++i) {
+    if (cancel) return fail(ORLOP_CANCELLED, "load checkpoint: on block {} of {}: cancelled", i, target.parts.blocks.size());
+    TRY(restore_block(target, i));
+  }
+  TRY(restore_frozen(target));
+  for (std::uint32_t id = 0; id < target.parts.params.size(); ++id) TRY(target.planes.send_to_device(id));
+  return {};
+}
+
+Result<> Restore::restore_block(const RestoreTarget& target, std::uint32_t index) {
+  const Block& block = target.parts.blocks[index];
+  return target.states.access(index, swap::Change::modified, [&](const swap::BlockMemory& memory) -> Result<> {
+    target.update.adopt(index, memory);
+    target.update.mark_modified();
+    for (const std::uint32_t id : target.parts.plan.units[block.unit].params) {
+      const std::uint64_t offset = target.parts.plan.placements[id].offset;
+      const Range part = intersect({offset, offset + target.parts.params[id].numel}, block.range);
+      if (part.empty()) continue;
+      TRY(restore_part(target, {id, {part.begin - offset, part.end - offset}, part.begin - block.range.begin, part.begin},
+                       memory));
+    }
+    return {};
+  });
+}
+
+Result<> Restore::restore_part(const RestoreTarget& target, const Part& part, const swap::BlockMemory& memory) {
+  const Dtype dtype = target.parts.params[part.id].dtype;
+  const std::uint32_t unit = target.parts.plan.placements[part.id].unit;
+  TRY(saved_->read(saved_of_[part.id], kSavedParam, part.elements,
+                    target.parts.buffers.host_params(unit) + part.in_unit * bytes_of(dtype)));
+  for (const swap::Plane plane : swap::kPlanes) {
+    if (!planes_of(dtype).contains(plane)) continue;
+    std::byte* const into = memory.as<std::byte>(plane) + part.in_block * swap::element_bytes(plane);
+    if (plane == swap::Plane::master) {
+      TRY(saved_->read_master(saved_of_[part.id], part.elements, reinterpret_cast<float*>(into)));
+    } else {
+      TRY(saved_->read(saved_of_[part.id], saved_plane(plane), part.elements, into));
+    }
+  }
+  return {};
+}
+
+Result<> Restore::restore_frozen(const RestoreTarget& target) {
+  for (std::uint32_t id = 0; id < target.parts.params.size(); ++id) {
+    const ParamSpec& param = target.parts.params[id];
+    if (param.training == Training::trainable) continue;
+    const Placement& place = target.parts.plan.placements[id];
+    TRY(saved_->read(saved_of_[id], kSavedParam, {0, param.numel},
+                      target.parts.buffers.host_params(place.unit) + place.offset * bytes_of(param.dtype)));
+  }
+  return {};
+}
+
+Result<> Restore::run_params(const RestoreTarget& target, const std::atomic<bool>& cancel) {
+  std::vector<std::byte> values;
+  for (std::uint32_t id = 0; id < target.parts.params.size(); ++id) {
+    const ParamSpec& param = target.parts.params[id];
+    for (std::uint64_t begin = 0; begin < param.numel; begin += kBlockElements) {
+      if (cancel) return fail(ORLOP_CANCELLED, "load checkpoint: on \"{}\": cancelled", param.name);
+      const Range part{begin, std::min(begin + kBlockElements, param.numel)};
+      values.resize(part.size() * bytes_of(param.dtype));
+      TRY(saved_->read(saved_of_[id], kSavedParam, part, values.data()));
+      TRY(target.planes.write(id, Plane::param, part, param.dtype, values.data()));
+    }
+  }
+  return {};
+}
+
+}  // namespace orlop::zero3

@@ -1,0 +1,48 @@
+// Restore: a checkpoint into an engine, whatever tiers, blocks and budgets that has.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "zero3/planes.hpp"
+#include "zero3/saved_checkpoint.hpp"
+
+namespace orlop::zero3 {
+
+// ORLOP_INVALID_ARGUMENT with the list of differences between what was saved and what is registered.
+Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, const std::string& directory);
+
+struct RestoreTarget {
+  const UpdateParts& parts;
+  swap::States& states;
+  Update& update;
+  Planes& planes;
+};
+
+class Restore {
+ public:
+  // Opens and compares; changes nothing.
+  static Result<std::unique_ptr<Restore>> open(const std::string& directory, int rank, const UpdateParts& parts);
+
+  // Everything: parameters, masters, moments. After an error the target is half restored.
+  Result<> run_all(const RestoreTarget& target, const std::atomic<bool>& cancel);
+  // Parameters only; masters take their values, moments stay.
+  Result<> run_params(const RestoreTarget& target, const std::atomic<bool>& cancel);
+
+  [[nodiscard]] const Manifest& manifest() const { return saved_->manifest(); }
+
+ private:
+  Restore() = default;
+  struct Part;  // of a parameter, within one block of the target
+  Result<> restore_block(const RestoreTarget& target, std::uint32_t block);
+  Result<> restore_part(const RestoreTarget& target, const Part& part, const swap::BlockMemory& memory);
+  Result<> restore_frozen(const RestoreTarget& target);
+
+  std::unique_ptr<SavedCheckpoint> saved_;
+  std::vector<std::uint32_t> saved_of_;  // by id: its number in the manifest
+};
+
+}  // namespace orlop::zero3
