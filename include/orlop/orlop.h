@@ -200,6 +200,13 @@ ORLOP_API orlop_status orlop_param_register(orlop_engine *engine, const orlop_pa
  * ORLOP_NO_PERMISSION, ORLOP_BUSY, ORLOP_IO_ERROR, ORLOP_CANCELLED. */
 ORLOP_API orlop_status orlop_engine_commit(orlop_engine *engine);
 
+/* What commit would take of every tier, as a JSON object: host_bytes, model_bytes, states_host_bytes, staging_bytes,
+ * nvme_bytes, device_bytes, slabs, blocks. By the allocator's own arithmetic, to the byte; allocates and creates nothing,
+ * and does not look at what the disk has free. Errors: ORLOP_NO_MEMORY and ORLOP_NO_SPACE where a budget is too small,
+ * with the shortfall; ORLOP_OUT_OF_ORDER after commit. Buffer rules as for orlop_config_resolve. */
+ORLOP_API orlop_status orlop_engine_plan(orlop_engine *engine, char *buffer, size_t capacity_bytes,
+                                         size_t *needed_bytes);
+
 /* The address of a parameter's PARAM plane on the device: numel elements of its dtype, contiguous, at least 64-byte
  * aligned, owned by the engine, fixed until close. The embedding runtime computes with this memory; the engine
  * writes it only between orlop_step_begin and the end of orlop_step_wait. */
@@ -385,6 +392,17 @@ ORLOP_API orlop_status orlop_checkpoint_close(orlop_checkpoint **checkpoint);
  * EXP_AVG_SQ. */
 ORLOP_API orlop_status orlop_checkpoint_read(orlop_checkpoint *checkpoint, uint32_t param, int32_t plane, uint64_t first,
                                              uint64_t count, int32_t dtype, void *destination);
+
+/* ---- Stores ------------------------------------------------------------------------------------------------- */
+
+enum {
+  ORLOP_RECLAIM_DRY_RUN = 1u /* only count */
+};
+
+/* Gives back what runs of this machine that have ended left under <nvme_path>/orlop and no checkpoint refers to; runs in
+ * use are left alone. Every new run does it first. *bytes (may be NULL) receives how much. Errors: ORLOP_NOT_FOUND,
+ * ORLOP_NO_PERMISSION. Thread-safe. */
+ORLOP_API orlop_status orlop_store_reclaim(const char *nvme_path, uint32_t flags, uint64_t *bytes);
 
 /* ---- Seeing ------------------------------------------------------------------------------------------------- */
 

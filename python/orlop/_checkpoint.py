@@ -106,6 +106,7 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
         "lr_scheduler": scheduler.state_dict() if hasattr(scheduler, "state_dict") else None,
         "rng": _rng.states(),
         "buffers": engine._own_tensors(),
+        "shapes": {parameter.name: list(parameter.tensor.shape) for parameter in engine._registered},
         "client_state": {} if client_state is None else client_state,
     }
     tensors: dict[str, Tensor] = {}

@@ -58,3 +58,4 @@ class Plane(IntEnum):
 
 PARAM_FROZEN = 1
 LOAD_PARAMS_ONLY = 1
+RECLAIM_DRY_RUN = 1

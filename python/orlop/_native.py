@@ -11,8 +11,19 @@ from collections.abc import Callable
 from ctypes import byref, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-from ._abi import EngineParams, GroupParams, LoadParams, ParamDesc, SaveParams, Stats, StepReport, library, sized
-from ._enums import DeviceKind, DType, Plane, Status
+from ._abi import (
+    EngineParams,
+    GroupParams,
+    LoadParams,
+    ParamDesc,
+    Progress,
+    SaveParams,
+    Stats,
+    StepReport,
+    library,
+    sized,
+)
+from ._enums import RECLAIM_DRY_RUN, DeviceKind, DType, Plane, Status
 from ._log import raise_if_interrupted
 from .errors import ForkedError, OutOfOrderError, error_of
 
@@ -59,6 +70,59 @@ def describe_checkpoint(directory: str) -> dict[str, Any]:
     """What a checkpoint says of itself. See orlop.h."""
     raw = os.fsencode(directory)
     return _read_json(lambda buffer, capacity, needed: library.checkpoint_describe(raw, buffer, capacity, needed))
+
+
+class SavedCheckpoint:
+    """Owns an `orlop_checkpoint *`: parameters are read from it without an engine."""
+
+    def __init__(self, directory: str) -> None:
+        self._handle = c_void_p()
+        check(library.checkpoint_open(os.fsencode(directory), byref(self._handle)))
+
+    def read(self, number: int, plane: Plane, first: int, count: int, dtype: DType, destination: int) -> None:
+        check(library.checkpoint_read(self._handle, number, plane, first, count, dtype, destination))
+
+    def close(self) -> None:
+        library.checkpoint_close(byref(self._handle))
+
+
+Show = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+def verify_checkpoint(directory: str, show: Show) -> None:
+    """Compares every byte with its checksum. Raises CorruptError with the first damage found."""
+    with_progress(show, lambda progress: library.checkpoint_verify(os.fsencode(directory), progress, None))
+
+
+def export_checkpoint(directory: str, target: str, show: Show) -> None:
+    """Writes a checkpoint out whole, so that it needs no store."""
+    raw, raw_target = os.fsencode(directory), os.fsencode(target)
+    with_progress(show, lambda progress: library.checkpoint_export(raw, raw_target, progress, None))
+
+
+def with_progress(show: Show, call: Callable[[Any], int]) -> None:
+    """Runs a call that reports progress; what `show` raises, Ctrl-C too, stops it and is raised again."""
+    raised: list[BaseException] = []
+
+    def report(_user: int | None, done: int, total: int) -> int:
+        try:
+            show(done, total)
+        except BaseException as error:  # cannot pass through the library
+            raised.append(error)
+            return 1
+        return 0
+
+    status = call(Progress(report))
+    if raised:
+        raise raised[0]
+    check(status)
+
+
+def reclaim(nvme_path: str, dry_run: bool) -> int:
+    """Bytes won back from what ended runs left, or with `dry_run` that would be."""
+    freed = c_uint64()
+    check(library.store_reclaim(os.fsencode(nvme_path), RECLAIM_DRY_RUN if dry_run else 0, byref(freed)))
+    return freed.value
 
 
 class NativeEngine:
@@ -122,6 +186,11 @@ class NativeEngine:
     def commit(self) -> None:
         handle = self._open_handle()
         self._run_cancellable(lambda: check(library.engine_commit(handle)))
+
+    def plan(self) -> dict[str, Any]:
+        """What commit would take of every tier."""
+        handle = self._open_handle()
+        return _read_json(lambda buffer, capacity, needed: library.engine_plan(handle, buffer, capacity, needed))
 
     def address(self, number: int) -> int:
         address = c_void_p()

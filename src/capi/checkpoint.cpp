@@ -4,6 +4,7 @@
 
 #include "base/bytes.hpp"
 #include "capi/handle.hpp"
+#include "swap/run_directory.hpp"
 #include "zero3/saved_checkpoint.hpp"
 
 using namespace orlop;
@@ -168,6 +169,22 @@ orlop_status orlop_checkpoint_read(orlop_checkpoint* checkpoint, uint32_t param,
     TRY_ASSIGN(const zero3::Dtype as, dtype_of(kCall, dtype));
     TRY_ASSIGN(const std::uint64_t end, checked_add(first, count));
     return read_converted(*checkpoint->saved, {param, from, {first, end}, as, destination});
+  });
+}
+
+orlop_status orlop_store_reclaim(const char* nvme_path, uint32_t flags, uint64_t* bytes) {
+  constexpr const char* kCall = "reclaim";
+  return capi::guarded([&]() -> Result<> {
+    TRY(not_null(kCall, "its path", nvme_path));
+    if ((flags & ~static_cast<uint32_t>(ORLOP_RECLAIM_DRY_RUN)) != 0) {
+      return fail(ORLOP_INVALID_ARGUMENT, "{}: on {} (flags {:#x}): only ORLOP_RECLAIM_DRY_RUN is known", kCall, nvme_path,
+                  flags);
+    }
+    TRY(swap::check_directory(nvme_path));
+    const bool is_dry = (flags & ORLOP_RECLAIM_DRY_RUN) != 0;
+    const std::uint64_t found = is_dry ? swap::reclaimable_bytes(nvme_path) : swap::reclaim_leftovers(nvme_path);
+    if (bytes != nullptr) *bytes = found;
+    return {};
   });
 }
 

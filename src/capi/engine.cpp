@@ -148,6 +148,13 @@ orlop_status orlop_engine_commit(orlop_engine* engine) {
   return with_engine("commit", engine, [](zero3::Engine& e) { return e.commit(); });
 }
 
+orlop_status orlop_engine_plan(orlop_engine* engine, char* buffer, size_t capacity_bytes, size_t* needed_bytes) {
+  return with_engine("plan", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY_ASSIGN(const std::string plan, e.plan());
+    return capi::fill_text("plan", plan, buffer, capacity_bytes, needed_bytes);
+  });
+}
+
 orlop_status orlop_param_address(orlop_engine* engine, uint32_t id, void** address) {
   return with_engine("parameter address", engine, [&](zero3::Engine& e) -> Result<> {
     TRY(not_null("parameter address", "where to put it", address));

@@ -20,6 +20,7 @@
 #include "swap/lock_file.hpp"
 #include "swap/pin.hpp"
 #include "swap/saved_store.hpp"
+#include "swap/store.hpp"
 
 namespace orlop::swap {
 namespace {
@@ -135,7 +136,8 @@ std::uint64_t bytes_of(const std::vector<GrainRun>& runs) {
 // The bytes of a store that no checkpoint refers to; all of them stay where a pin cannot be read.
 std::uint64_t unpinned_bytes(const fs::path& store, const Pins& pins) {
   if (!pins.unreadable.empty()) return 0;
-  const std::uint64_t kept = bytes_of(pinned_runs(pins, opening_of(store.string()).value_or("")));
+  const auto runs = pinned_runs(pins, opening_of(store.string()).value_or(""));
+  const std::uint64_t kept = runs.empty() ? 0 : grain_offset(0) + bytes_of(runs);
   const std::uint64_t there = allocated_bytes(store);
   return there > kept ? there - kept : 0;
 }
@@ -157,7 +159,7 @@ void log_reclaimed(const std::string& path, std::uint64_t bytes) {
            bytes);
 }
 
-void reclaim(const Leftover& leftover) {
+std::uint64_t reclaim(const Leftover& leftover) {
   std::uint64_t bytes = 0;
   for (const auto& store : leftover.stores) bytes += give_up_store(store, leftover.pins);
   for (const auto& pin : leftover.pins.dead) remove_file(pin);
@@ -167,12 +169,7 @@ void reclaim(const Leftover& leftover) {
     remove_directory_if_empty(leftover.directory.string());
   }
   if (bytes > 0 || !is_kept) log_reclaimed(leftover.directory.string(), bytes);
-}
-
-void reclaim_leftovers(const std::string& root) {
-  for (const auto& directory : entries_of(root)) {
-    if (const auto leftover = find_leftover(directory)) reclaim(*leftover);
-  }
+  return bytes;
 }
 
 tl::unexpected<Error> busy(const std::string& path, const std::string& lock_path) {
@@ -286,11 +283,19 @@ std::uint64_t reclaimable_bytes(const std::string& nvme_path) {
   return bytes;
 }
 
+std::uint64_t reclaim_leftovers(const std::string& nvme_path) {
+  std::uint64_t bytes = 0;
+  for (const auto& directory : entries_of(root_of(nvme_path))) {
+    if (const auto leftover = find_leftover(directory)) bytes += reclaim(*leftover);
+  }
+  return bytes;
+}
+
 Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const std::string& run_id, int rank) {
   TRY(check_run_id(run_id));
   TRY(check_directory(nvme_path));
   const RunPaths paths = run_paths(nvme_path, run_id, rank);
-  reclaim_leftovers(paths.root);
+  reclaim_leftovers(nvme_path);
 
   auto lock = make_and_lock_somehow(paths.root, paths.directory, paths.lock);
   if (!lock) {

@@ -172,7 +172,11 @@ Result<std::uint32_t> Engine::register_param(ParamSpec spec) {
   return static_cast<std::uint32_t>(params_.size() - 1);
 }
 
-Result<MemoryPlan> Engine::plan(const UnitPlan& units, const std::vector<Block>& blocks) {
+std::uint64_t Engine::model_bytes(const UnitPlan& units) const {
+  return FlatBuffers::bytes_needed(units, accumulation_of(options_.config), device_->is_host_addressable()).host;
+}
+
+Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const {
   const Config& config = options_.config;
   const bool on_host = device_->is_host_addressable();
   const auto specs = block_specs(units, blocks);
@@ -183,17 +187,19 @@ Result<MemoryPlan> Engine::plan(const UnitPlan& units, const std::vector<Block>&
       .tier = is_on_nvme(config, specs) ? StateTier::nvme : StateTier::host,
       .slab_count = config.slab_count,
   };
-  TRY_ASSIGN(const numa::HostMemory host, numa::host_memory());
-  const MemoryLimits limits{
+  MemoryLimits limits{
       .host_budget = config.memory.host,
       .nvme_budget = config.memory.nvme,
       .device_budget = config.memory.device,
-      .host_available = host.available_bytes,
-      .device_available = on_host ? 0 : device_->free_bytes().value_or(0),
+      .host_available = UINT64_MAX,
+      .device_available = UINT64_MAX,
   };
-  TRY_ASSIGN(const MemoryPlan memory, plan_memory(demand, limits));
-  if (demand.tier == StateTier::nvme) TRY(swap::check_nvme_path(config.nvme_path, memory.states.nvme_bytes));
-  return memory;
+  if (against == Against::this_machine) {
+    TRY_ASSIGN(const numa::HostMemory host, numa::host_memory());
+    limits.host_available = host.available_bytes;
+    limits.device_available = on_host ? 0 : device_->free_bytes().value_or(0);
+  }
+  return zero3::plan_memory(demand, limits);
 }
 
 Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memory,
@@ -229,7 +235,10 @@ Result<> Engine::commit() {
   TRY_ASSIGN(c.units, plan_units(params_));
   c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
   c.group_count = group_count_of(params_);
-  TRY_ASSIGN(c.memory, plan(c.units, c.blocks));
+  TRY_ASSIGN(c.memory, plan_memory(c.units, c.blocks, Against::this_machine));
+  if (c.memory.states.nvme_bytes > 0) {
+    TRY(swap::check_nvme_path(options_.config.nvme_path, c.memory.states.nvme_bytes));
+  }
   if (options_.config.trace) trace_.start();
   TRY(allocate(c));
   log_info("engine: {} parameters in {} units and {} blocks, {} on the host, {} on NVMe",
@@ -242,7 +251,7 @@ Result<> Engine::commit() {
 
 Result<> Engine::allocate(Committed& c) {
   const Accumulation accumulation = accumulation_of(options_.config);
-  c.model_bytes = FlatBuffers::bytes_needed(c.units, accumulation, device_->is_host_addressable()).host;
+  c.model_bytes = model_bytes(c.units);
   TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
   c.buffers.emplace(std::move(buffers));
   c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);

@@ -91,6 +91,8 @@ class Engine {
   ~Engine();
 
   Result<std::uint32_t> register_param(ParamSpec spec);
+  // What commit would take, as JSON.
+  Result<std::string> plan();
   Result<> commit();
   Result<void*> address(std::uint32_t id);
   Result<> read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
@@ -138,7 +140,9 @@ class Engine {
   Result<> stop_if_failed(Result<> result);
   Result<> stop_after(Result<> result);
 
-  Result<MemoryPlan> plan(const UnitPlan& units, const std::vector<Block>& blocks);
+  [[nodiscard]] std::uint64_t model_bytes(const UnitPlan& units) const;  // on the host
+  enum class Against : std::uint8_t { budgets, this_machine };  // what a plan must fit; this machine has budgets, too
+  Result<MemoryPlan> plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const;
   Result<> allocate(Committed& committed);
   Result<std::unique_ptr<swap::States>> make_states(const MemoryPlan& memory, std::vector<swap::BlockSpec> specs);
 

@@ -20,7 +20,31 @@ json units_of(const UnitPlan& plan, const std::vector<ParamSpec>& params) {
   return units;
 }
 
+json bytes_of_plan(const MemoryPlan& memory, std::uint64_t model_bytes) {
+  return {{"host_bytes", memory.host_bytes},
+          {"model_bytes", model_bytes},
+          {"states_host_bytes", memory.states.host_bytes},
+          {"staging_bytes", memory.states.staging_bytes},
+          {"nvme_bytes", memory.states.nvme_bytes},
+          {"device_bytes", memory.device_bytes},
+          {"slabs", memory.slab_count}};
+}
+
 }  // namespace
+
+Result<std::string> Engine::plan() {
+  const std::lock_guard lock(mutex_);
+  if (phase_ != Phase::registering) {
+    return fail(ORLOP_OUT_OF_ORDER, "plan: on an engine that is committed: orlop_engine_describe has its memory");
+  }
+  if (params_.empty()) return fail(ORLOP_OUT_OF_ORDER, "plan: on 0 parameters: register at least one first");
+  TRY_ASSIGN(const UnitPlan units, plan_units(params_));
+  const auto blocks = cut_blocks(units, communicator_->rank(), communicator_->world_size());
+  TRY_ASSIGN(const MemoryPlan memory, plan_memory(units, blocks, Against::budgets));
+  json out = bytes_of_plan(memory, model_bytes(units));
+  out["blocks"] = blocks.size();
+  return out.dump();
+}
 
 std::string Engine::describe() {
   const std::lock_guard lock(mutex_);
@@ -32,13 +56,7 @@ std::string Engine::describe() {
     const Committed& c = *committed_;
     out["units"] = units_of(c.units, params_);
     out["blocks"] = c.blocks.size();
-    out["memory"] = {{"host_bytes", c.memory.host_bytes},
-                     {"model_bytes", c.model_bytes},
-                     {"states_host_bytes", c.memory.states.host_bytes},
-                     {"staging_bytes", c.memory.states.staging_bytes},
-                     {"nvme_bytes", c.memory.states.nvme_bytes},
-                     {"device_bytes", c.memory.device_bytes},
-                     {"slabs", c.memory.slab_count}};
+    out["memory"] = bytes_of_plan(c.memory, c.model_bytes);
     out["states"] = json::parse(c.states->describe());
   }
   return out.dump();

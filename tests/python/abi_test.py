@@ -92,7 +92,7 @@ def test_sizes_and_offsets_are_those_of_the_c_compiler(tmp_path: Path) -> None:
 
 
 def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -> None:
-    ours = {"ORLOP_PARAM_FROZEN": _enums.PARAM_FROZEN, "ORLOP_LOAD_PARAMS_ONLY": _enums.LOAD_PARAMS_ONLY}
+    ours = {f"ORLOP_{name}": getattr(_enums, name) for name in ("PARAM_FROZEN", "LOAD_PARAMS_ONLY", "RECLAIM_DRY_RUN")}
     for prefix, enumeration in (
         ("ORLOP_", _enums.Status),
         ("ORLOP_LOG_", _enums.LogLevel),

@@ -11,6 +11,7 @@
 
 #include "zero3/engine.hpp"
 #include "zero3/manifest.hpp"
+#include "zero3/saved_checkpoint.hpp"
 #include "zero3/training.hpp"
 
 namespace orlop::zero3 {
@@ -344,6 +345,57 @@ TEST_F(SavedOnce, NoCheckpoint) {
   ASSERT_FALSE(empty);
   EXPECT_EQ(empty.error().status, ORLOP_NOT_FOUND);
   expect_unchanged();
+}
+
+const Progress kSilent = [](std::uint64_t, std::uint64_t) { return true; };
+
+TEST_F(SavedOnce, IsVerifiedToTheLastByte) {
+  std::uint64_t done = 0;
+  std::uint64_t total = 0;
+  const auto count = [&](std::uint64_t now, std::uint64_t all) {
+    done = now;
+    total = all;
+    return true;
+  };
+  const auto verified = verify_checkpoint(saved().string(), 0, count);
+  ASSERT_TRUE(verified) << verified.error().message;
+  EXPECT_EQ(done, total);
+  EXPECT_GT(total, engine_->stats().params * 12);
+  flip(data(), fs::file_size(data()) - 4096);
+  EXPECT_EQ(verify_checkpoint(saved().string(), 0, kSilent).error().status, ORLOP_CORRUPT);
+}
+
+TEST_F(SavedOnce, WrittenOutWholeItStandsAlone) {
+  const fs::path whole = checkpoints_.path() / "whole";
+  const auto exported = export_checkpoint(saved().string(), 0, whole.string(), kSilent);
+  ASSERT_TRUE(exported) << exported.error().message;
+  EXPECT_FALSE(export_checkpoint(saved().string(), 0, whole.string(), kSilent)) << "what is there is not written over";
+  ASSERT_TRUE(engine_->finish());
+  engine_.reset();
+  fs::remove_all(nvme_.path() / "orlop");
+  EXPECT_TRUE(verify_checkpoint(whole.string(), 0, kSilent));
+  const auto engine = open("{}", params_);
+  ASSERT_TRUE(load(*engine, whole));
+  EXPECT_EQ(engine->digest().value(), before_);
+}
+
+TEST_F(SavedOnce, AnExportThatIsStoppedLeavesNothing) {
+  const fs::path whole = checkpoints_.path() / "whole";
+  const auto stopped = export_checkpoint(saved().string(), 0, whole.string(),
+                                         [](std::uint64_t done, std::uint64_t total) { return done < total / 2; });
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().status, ORLOP_CANCELLED);
+  EXPECT_FALSE(fs::exists(whole));
+}
+
+TEST_F(SavedOnce, ParametersAreReadWithoutAnEngine) {
+  const auto checkpoint = SavedCheckpoint::open(saved().string(), 0).value();
+  std::vector<float> expected(params_[2].numel);
+  std::vector<float> found(params_[2].numel);
+  ASSERT_TRUE(engine_->read_plane(2, Plane::master, {0, expected.size()}, Dtype::f32, expected.data()));
+  ASSERT_TRUE(checkpoint->read_master(2, {0, 1000}, found.data()));
+  ASSERT_TRUE(checkpoint->read_master(2, {1000, found.size()}, found.data() + 1000));
+  EXPECT_EQ(found, expected);
 }
 
 TEST_F(SavedOnce, ParametersAlone) {
