@@ -243,14 +243,15 @@ def _dotted(version: tuple[int, int, int]) -> str:
 
 
 def find_library() -> str:
-    """Where the shared library is: ORLOP_LIBRARY, else beside the package, in a checkout's build/, or the system's."""
+    """Where the library is: ORLOP_LIBRARY, else the wheel's, beside the package, a checkout's build/, the system's."""
     named = os.environ.get("ORLOP_LIBRARY")
     if named:
         if not Path(named).is_file():
             raise LibraryError(f"liborlop: on {named}: ORLOP_LIBRARY names it, but there is no such file")
         return named
     package = Path(__file__).resolve().parent
-    candidates = [package / "liborlop.so", package.parents[1] / "build" / "src" / "capi" / "liborlop.so"]
+    in_wheel = package.parent / ".orlop.mesonpy.libs" / "liborlop.so"
+    candidates = [in_wheel, package / "liborlop.so", package.parents[1] / "build" / "src" / "capi" / "liborlop.so"]
     for candidate in candidates:
         if candidate.is_file():
             return str(candidate)

@@ -67,7 +67,7 @@ def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_sta
         _write_tensors(save.tensors, tensors)
         client = {"python": json.dumps(state), "tensors": save.tensors.name}
         rate = (settings.get("rate") or _BACKGROUND_RATE) if settings.get("background") else 0
-        replaced = _superseded(directory, settings.get("keep"))
+        replaced = _superseded(directory, settings.get("keep"), save_latest)
         engine._native.save_begin(str(directory), json.dumps(client), replaced, rate)
     except BaseException:
         save.abandon()
@@ -87,13 +87,17 @@ def _checked_tag(tag: str) -> str:
     return tag
 
 
-def _superseded(directory: Path, keep: int | None) -> list[str]:
-    """The oldest checkpoints beside `directory`, so many that `keep` are left with it."""
+def _superseded(directory: Path, keep: int | None, updates_latest: bool) -> list[str]:
+    """The oldest checkpoints beside `directory`, so many that `keep` are left with it; not what `latest` will name."""
     if keep is None:
         return []
-    manifests = [m for m in directory.parent.glob(f"*/{MANIFEST}") if m.parent != directory]
+    latest = directory.parent / LATEST
+    spared = {directory}
+    if not updates_latest and latest.is_file():
+        spared.add(directory.parent / latest.read_text(encoding="utf-8").strip())
+    manifests = [m for m in directory.parent.glob(f"*/{MANIFEST}") if m.parent not in spared]
     manifests.sort(key=lambda manifest: manifest.stat().st_mtime_ns)
-    return [str(manifest.parent) for manifest in manifests[: max(0, len(manifests) + 1 - keep)]]
+    return [str(manifest.parent) for manifest in manifests[: max(0, len(manifests) + len(spared) - keep)]]
 
 
 def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:

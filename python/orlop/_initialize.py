@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
@@ -27,6 +28,8 @@ from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
 from .errors import ConfigError
 from .optimizer import Groups, Optimizer, client_of, groups_of
+
+PRINT_CONFIG = "ORLOP_PRINT_CONFIG"  # in the environment: print every engine's configuration
 
 Initialized = tuple[Engine, Optimizer, Optional["DataLoader[Any]"], Any]
 
@@ -64,6 +67,8 @@ def initialize(
         raise ConfigError(f"initialize: model is a {type(model).__name__}: must be a torch.nn.Module")
     _log.follow_logger()
     resolved = Config(_one_source(args, config, config_params))
+    if os.environ.get(PRINT_CONFIG) or resolved.get("dump_state"):
+        print(resolved.table(), flush=True)
     loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
     check_memory(model)
     check_unclaimed(model)  # before anything of it is changed

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from . import _native
+from ._text import table
 from .errors import ConfigError
 
 ConfigSource = Union[Mapping[str, Any], str, "os.PathLike[str]"]
@@ -40,6 +41,14 @@ class Config:
                 return default
             value = value[name]
         return value
+
+    def table(self, with_defaults: bool = False) -> str:
+        """Every value, where it came from and why, then what has no effect, as lines of text."""
+        shown = [e for e in self.entries if with_defaults or (e["origin"] != "default" and e["value"] is not None)]
+        rows = [(e["key"], json.dumps(e["value"]), e["origin"], e["why"]) for e in shown]
+        lines = [table(rows, ("KEY", "VALUE", "FROM", "WHY"))]
+        lines += [f"note: {note}" for note in self.notes] + [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
 
 
 def config_text(source: ConfigSource | None) -> str:

@@ -22,8 +22,9 @@ from ._enums import LOAD_PARAMS_ONLY, DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
 from ._parameters import Parameter, half_precision
+from ._timeline import Timeline
 from .config import Config
-from .errors import InvalidArgumentError, OutOfOrderError, UnsupportedError
+from .errors import InvalidArgumentError, OrlopError, OutOfOrderError, UnsupportedError
 from .optimizer import Optimizer
 from .report import Stats, StepReport
 
@@ -77,6 +78,7 @@ class Engine(nn.Module):
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._step_applied = False
         self._save: _checkpoint.Save | None = None
+        self._timeline = Timeline(config)
         self._casts_inputs = self.fp16_enabled() and bool(config.get("fp16.auto_cast"))
         self.train(module.training)
         _engines.add(self)
@@ -96,7 +98,8 @@ class Engine(nn.Module):
         """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16."""
         if self._casts_inputs:
             args, kwargs = half_precision(args), half_precision(kwargs)
-        return self.module(*args, **kwargs)
+        with self._timeline.phase("forward"):
+            return self.module(*args, **kwargs)
 
     def backward(self, loss: Tensor, retain_graph: bool = False, scale_wrt_gas: bool = True) -> Tensor:
         """Computes the gradients of one micro-batch's loss and gives them to the engine.
@@ -111,9 +114,10 @@ class Engine(nn.Module):
         self._check_usable()
         if scale_wrt_gas and self.gradient_accumulation_steps() > 1:
             loss = loss / self.gradient_accumulation_steps()
+        self._timeline.note_loss(loss)
         scale = self._flow.loss_scale
         scaled = loss if scale == 1 else loss.float() * scale
-        with self._backward_pass():
+        with self._timeline.phase("backward"), self._backward_pass():
             scaled.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
         return loss
 
@@ -145,7 +149,9 @@ class Engine(nn.Module):
         self.micro_steps = self._micro_steps_done()
         self._step_applied = False
         if flow.is_update_due:
-            self._update(lr_kwargs or {})
+            with self._timeline.phase("update"):
+                self._update(lr_kwargs or {})
+            self._timeline.end_update(self)
 
     def _update(self, lr_kwargs: dict[str, Any]) -> None:
         self._check_parameters()
@@ -158,6 +164,8 @@ class Engine(nn.Module):
             report = StepReport.of(self._native.step_wait())
         except KeyboardInterrupt:
             self._native.cancel()
+            with contextlib.suppress(OrlopError):  # what was being saved is cancelled, too, unless it was complete
+                self._finish_save(wait=True)
             self.close()
             _log.logger.warning(
                 "step %d: interrupted: some parameters are updated, others not; go on from values saved before",
@@ -350,13 +358,16 @@ class Engine(nn.Module):
                 "that goes on from it begins that update again"
             )
         self._finish_save(wait=True)
+        with self._timeline.phase("checkpoint"):
+            name = f"global_step{self.global_steps}" if tag is None else str(tag)
+            return self._save_as(save_dir, name, client_state, save_latest)
+
+    def _save_as(self, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> bool:
         settings = self.config.get("orlop", {}).get("checkpoint") or {}
-        goes_on = settings.get("on_failure") == "continue"
-        name = f"global_step{self.global_steps}" if tag is None else str(tag)
         try:
-            self._save = _checkpoint.begin(self, save_dir, name, client_state, save_latest)
+            self._save = _checkpoint.begin(self, save_dir, tag, client_state, save_latest)
         except OSError as error:
-            if not goes_on:
+            if settings.get("on_failure") != "continue":
                 raise
             _log.logger.warning("%s; training goes on, as orlop.checkpoint.on_failure says", error)
             return False
@@ -474,6 +485,7 @@ class Engine(nn.Module):
             return
         try:
             self._finish_save(wait=True)
+            self._timeline.close(self)
         finally:
             self._close_native()
 

@@ -102,7 +102,6 @@ constexpr string_view kParamsStay =
 constexpr string_view kOwnCheckpoint = "a checkpoint is in Orlop's own form, parallel and checked";
 constexpr string_view kNoCheckpointing =
     "it configures deepspeed.checkpointing, which this version does not have; use torch.utils.checkpoint";
-constexpr string_view kNoMonitor = "this version has no monitors; log the step report from your program";
 constexpr string_view kLossless = "training here exchanges and keeps exact values; leave it out";
 constexpr string_view kOwnPlan = "how gradients and parameters are grouped is planned from their sizes";
 constexpr string_view kPipelined = "reading, updating and writing always overlap";
@@ -143,14 +142,11 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
 
     // What is shown.
     Row("steps_per_print", KeyType::steps, "null")
-        .noted("steps between progress lines; 0 or Infinity: never",
-               "the library prints nothing; every step's numbers are in its report (orlop_step_report)"),
+        .honoured("updates between lines that the Python package prints; 0 or Infinity: none", "none"),
     boolean("wall_clock_breakdown", "false")
-        .noted("times of the parts of a step",
-               "every step's times are in its report (orlop_step_report) anyway"),
+        .honoured("such a line (every 10 updates unless steps_per_print says) has the times of a step's parts"),
     boolean("memory_breakdown", "false").noted("memory use", "it is in orlop_engine_stats at any time"),
-    boolean("dump_state", "false")
-        .noted("print the configuration", "orlop_engine_describe has it at any time"),
+    boolean("dump_state", "false").honoured("the Python package prints the configuration, value by value"),
     text("log_level").noted("level of the log", "the program that receives the log sets it (orlop_log_set)"),
 
     // What DeepSpeed asks about the program.
@@ -458,10 +454,11 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     object("comms_logger", "enabled").noted("log collectives", kOneRank),
     object("timers", "")
         .noted("throughput timers", "every step's times are in its report (orlop_step_report) anyway"),
-    object("tensorboard", "enabled").noted("a monitor", kNoMonitor),
-    object("wandb", "enabled").noted("a monitor", kNoMonitor),
-    object("csv_monitor", "enabled").noted("a monitor", kNoMonitor),
-    object("comet", "enabled").noted("a monitor", kNoMonitor),
+    object("tensorboard", "enabled")
+        .honoured("loss, lr, loss scale and gradient norm of every update to TensorBoard: output_path, job_name", "off"),
+    object("wandb", "enabled").honoured("the same to Weights & Biases: project, group, team", "off"),
+    object("csv_monitor", "enabled").honoured("the same to CSV files: output_path, job_name", "off"),
+    object("comet", "enabled").noted("a monitor", "of the monitors tensorboard, wandb and csv_monitor are known"),
 
     block("orlop", "Our own keys; DeepSpeed ignores the block."),
     boolean("orlop.strict_config", "false").honoured("an unknown key is an error instead of a warning"),
@@ -472,6 +469,9 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("orlop.trace", "false").honoured("record events for orlop_trace_write"),
     integer("orlop.threads", "0", 0, 1024)
         .honoured("worker threads of the update; 0: every processor the process may use"),
+    text("orlop.profile")
+        .honoured("a file for where the time of every update went, which `orlop report` reads; also DEEPSPEED_PROFILE=1",
+                  "none"),
     text("orlop.run_id")
         .honoured("names the run's directory: letters, digits, '.', '_', '-'", "from host, process and time"),
     block("orlop.checkpoint", "What save_checkpoint does."),

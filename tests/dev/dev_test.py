@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEV = ROOT / "dev"
-SCRIPTS = [DEV, ROOT / ".ci/run", ROOT / "tests/dev/everything.sh"]
+SCRIPTS = [DEV, ROOT / ".ci/run", ROOT / "tests/dev/everything.sh", ROOT / "python/make_wheel.sh"]
 
 
 def dev(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -153,6 +153,33 @@ def test_keep_bounds_what_is_kept_and_the_room_it_takes(tmp_path: Path) -> None:
     assert len(set(sizes[2:])) == 1
 
 
+def test_what_latest_names_is_not_removed(tmp_path: Path) -> None:
+    with start("cpu", tmp_path, orlop={"checkpoint": {"keep": 1}}) as engine:
+        engine.save_checkpoint(tmp_path, tag="named")
+        for tag in ("a", "b"):
+            engine.save_checkpoint(tmp_path, tag=tag, save_latest=False)
+        assert sorted(path.parent.name for path in tmp_path.glob("*/rank0.manifest")) == ["b", "named"]
+        assert engine.load_checkpoint(tmp_path)[0] == str(tmp_path / "named")
+
+
+def test_ctrl_c_in_a_step_ends_a_background_save_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"checkpoint": {"background": True, "rate": 1 << 20}}
+    engine = start("cpu", tmp_path, orlop=settings)
+    train(engine, 1)
+    engine.save_checkpoint(tmp_path, tag="whole")
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine._native, "step_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(engine, 1)
+    assert not engine.is_open
+    if (tmp_path / "latest").exists():  # it was complete by then
+        with start("cpu", tmp_path) as again:
+            again.load_checkpoint(tmp_path)
+
+
 def test_a_checkpoint_can_be_saved_behind_the_training(tmp_path: Path) -> None:
     with start("cpu", tmp_path, orlop={"checkpoint": {"background": True, "rate": 1 << 20}}) as engine:
         train(engine, 1)

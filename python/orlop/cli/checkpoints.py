@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import _native
 from .._checkpoint import LATEST, MANIFEST
+from .._text import size
 from ..errors import InvalidArgumentError, NotFoundError, OrlopError
-from ._text import progress, size
+from ._progress import progress
 from ._train import verify_training
 
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from .. import _native
 from .._initialize import initialize
+from .._text import size
 from ..errors import OrlopError
-from ._text import size
 
 _MEASURED_PARAMS = 36_000_000  # states of 288 MB: enough for the library to measure the drive
 _SMALL_MEMLOCK = 1 << 30

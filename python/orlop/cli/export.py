@@ -19,8 +19,9 @@ from torch import Tensor
 from .. import _native
 from .._checkpoint import MANIFEST, Saved, find
 from .._enums import DType, Plane
+from .._text import size
 from ..errors import InvalidArgumentError, NoSpaceError, NotFoundError, UnsupportedError
-from ._text import progress, size
+from ._progress import progress
 
 _DTYPES = {"fp32": ("F32", DType.F32, 4), "bf16": ("BF16", DType.BF16, 2), "fp16": ("F16", DType.F16, 2)}
 _PIECE = 1 << 22  # elements at a time

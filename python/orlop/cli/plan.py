@@ -14,9 +14,9 @@ from torch import nn
 from .. import _native
 from .._enums import DeviceKind
 from .._parameters import parameters_of
+from .._text import size, table
 from ..config import Config
 from ..errors import InvalidArgumentError
-from ._text import size, table
 
 _PRECISION = {"fp16.enabled": torch.float16, "bf16.enabled": torch.bfloat16}
 

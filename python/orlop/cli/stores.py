@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import _native
+from .._text import size, table
 from ..errors import NotFoundError
-from ._text import size, table
 from .checkpoints import checkpoints_in, line_of
 
 

@@ -1,0 +1,165 @@
+"""What one sees of training: the line that steps_per_print asks for, monitors, the profile that orlop.profile names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ._checkpoint import write_durably
+from ._monitor import Events, monitors_of
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .engine import Engine
+
+PHASES = ("forward", "backward", "update", "checkpoint")  # of the engine; what is left is outside it
+_DEFAULT_INTERVAL = 10  # updates between lines when only wall_clock_breakdown is on
+_WRITE_EVERY = 30.0  # seconds between writes of the profile while training goes on
+
+
+class Timeline:
+    """Adds up phases, update by update. Measures wall time on the thread that trains; phases do not overlap."""
+
+    def __init__(self, config: Config) -> None:
+        self.begin = time.monotonic()
+        self.steps: list[dict[str, Any]] = []
+        name = config.get("orlop.profile") or _asked_by_environment()
+        self.file = None if name is None else Path(name).absolute()
+        self._with_phases = bool(config.get("wall_clock_breakdown"))
+        self._interval = _interval(config, self._with_phases)
+        self._open: str | None = None
+        self._since = dict.fromkeys(PHASES, 0.0)  # the last update
+        self._totals = dict.fromkeys(PHASES, 0.0)
+        self._last_end = self._last_write = self.begin
+        self._losses: list[Tensor] = []
+        self._monitors = monitors_of(config)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts what is done inside as a phase's, unless it is part of another one."""
+        if self._open is not None:
+            yield
+            return
+        self._open, begin = name, time.monotonic()
+        try:
+            yield
+        finally:
+            self._open = None
+            self._since[name] += time.monotonic() - begin
+
+    def note_loss(self, loss: Tensor) -> None:
+        """One micro-batch's part of the update's loss. Read only when it is shown: that waits for a GPU."""
+        if self.file is not None or self._interval or self._monitors:
+            self._losses.append(loss.detach())
+
+    def end_update(self, engine: Engine) -> None:
+        """After an update, also a skipped one."""
+        now = time.monotonic()
+        seconds, self._last_end = now - self._last_end, now
+        phases = self._since | {"outside": max(0.0, seconds - sum(self._since.values()))}
+        losses, self._losses = self._losses, []
+        for name in PHASES:
+            self._totals[name] += self._since[name]
+        self._since = dict.fromkeys(PHASES, 0.0)
+        if self._interval and engine.global_steps % self._interval == 0:
+            print(self._line(engine, losses, seconds, phases), flush=True)
+        if self._monitors:
+            events = _events(engine, losses)
+            for monitor in self._monitors:
+                monitor.write(events)
+        if self.file is not None:
+            self.steps.append(_record(engine, losses, seconds, phases))
+            if now - self._last_write > _WRITE_EVERY:
+                self._last_write = now
+                self.write(engine)
+
+    def _line(self, engine: Engine, losses: list[Tensor], seconds: float, phases: dict[str, float]) -> str:
+        parts = [f"step {engine.global_steps}: loss {_sum(losses):.4f}"]
+        parts.append("lr " + " ".join(f"{lr:.3g}" for lr in engine.get_lr()))
+        if engine.last_report is not None:
+            parts.append(f"gradient norm {engine.last_report.grad_norm:.3g}")
+        if engine.skipped_steps:
+            parts.append(f"{engine.skipped_steps} skipped")
+        parts.append(f"{seconds:.2f} s")
+        if self._with_phases:
+            parts[-1] += " (" + ", ".join(f"{name} {part:.3f}" for name, part in phases.items()) + ")"
+        return ", ".join(parts)
+
+    def close(self, engine: Engine) -> None:
+        """Training has ended."""
+        for monitor in self._monitors:
+            monitor.close()
+        self.write(engine)
+
+    def write(self, engine: Engine) -> None:
+        """Writes the profile, if one is asked for and there was an update. Its phases add up to its wall time."""
+        if self.file is None or not self.steps:
+            return
+        wall = time.monotonic() - self.begin
+        totals = {name: self._totals[name] + self._since[name] for name in PHASES}
+        content = {
+            "format": 1,
+            "wall_seconds": wall,
+            "phases": totals | {"outside": wall - sum(totals.values())},
+            "steps": self.steps,
+            "stats": engine.stats(),
+            "engine": engine.describe(),
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(self.file, json.dumps(content))
+
+
+def _asked_by_environment() -> str | None:
+    """DEEPSPEED_PROFILE=1 writes into the current directory; any other value but 0 is the file's name."""
+    value = os.environ.get("DEEPSPEED_PROFILE", "")
+    if value in ("", "0"):
+        return None
+    return "orlop-profile.json" if value == "1" else value
+
+
+def _interval(config: Config, with_phases: bool) -> int:
+    given = config.get("steps_per_print")
+    if given is None:
+        return _DEFAULT_INTERVAL if with_phases else 0
+    return int(given) if isinstance(given, int) else 0  # Infinity: never
+
+
+def _sum(losses: list[Tensor]) -> float:
+    return float(sum(loss.float().sum().item() for loss in losses)) if losses else float("nan")
+
+
+def _events(engine: Engine, losses: list[Tensor]) -> Events:
+    values = {"train_loss": _sum(losses), "lr": engine.get_lr()[0]}
+    if engine.fp16_enabled():
+        values["loss_scale"] = engine.loss_scale()
+    if engine.last_report is not None:
+        values["grad_norm"] = engine.last_report.grad_norm
+    samples = engine.global_samples or engine.global_steps
+    return [(f"Train/Samples/{name}", value, samples) for name, value in values.items()]
+
+
+def _record(engine: Engine, losses: list[Tensor], seconds: float, phases: dict[str, float]) -> dict[str, Any]:
+    report = engine.last_report
+    assert report is not None
+    return {
+        "step": engine.global_steps,
+        "seconds": seconds,
+        "phases": phases,
+        "loss": _sum(losses) if losses else None,
+        "lr": engine.get_lr(),
+        "grad_norm": report.grad_norm,
+        "loss_scale": report.loss_scale,
+        "skipped": bool(report.skipped),
+        "exposed_io": report.exposed_io_seconds,
+        "hidden_io": report.hidden_io_seconds,
+        "adam": report.adam_seconds,
+        "nvme_read_bytes": report.nvme_read_bytes,
+        "nvme_write_bytes": report.nvme_write_bytes,
+    }
