@@ -311,11 +311,14 @@ Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const s
   return directory;
 }
 
-// The lock goes last: until then nobody else takes the directory for theirs.
+// The lock goes last: until then nobody else takes the directory for theirs. It stays where a store does, so that later
+// runs know the directory for one that has ended.
 RunDirectory::~RunDirectory() {
   if (!lock_.is_open() || is_kept_) return;
   static_cast<void>(::truncate(paths_.store.c_str(), 0));  // a forked child may hold the file, but no longer its space
   remove_file(paths_.store);
+  const auto entries = entries_of(paths_.directory);
+  if (std::any_of(entries.begin(), entries.end(), is_store)) return;
   remove_file(paths_.lock);
   remove_directory_if_empty(paths_.directory);
   remove_directory_if_empty(paths_.root);

@@ -1,4 +1,5 @@
-"""Installs into an empty root and builds and runs the README's C program against it, as a user would with pkg-config.
+"""Installs into an empty root and builds and runs the README's C program and examples/mlp.cpp against it, as a user would
+with pkg-config.
 
 usage: install_check.py SOURCE_ROOT BUILD_ROOT
 """
@@ -53,8 +54,14 @@ def check_program(source: Path, files: list[Path], root: Path, folder: Path) -> 
     losses = [float(line.split()[-1]) for line in said.splitlines() if "loss" in line]
     if len(losses) < 2 or not losses[-1] < losses[0] / 10:
         sys.exit(f"install: the README's program should bring its loss down; it printed\n{said}")
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    run(*compiler, "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", source / "examples/mlp.cpp", "-o", "mlp",
+        *shlex.split(flags), cwd=folder, env=environment)
+    print(said := run(folder / "mlp", folder, cwd=folder, env=environment), end="")  # fails unless it has learnt
+    if "update 2000: " not in said:
+        sys.exit(f"install: examples/mlp.cpp should have trained 2000 updates; it printed\n{said}")
     if left := [path for path in folder.rglob("*.store")]:
-        sys.exit(f"install: the README's program left its store behind: {left}")
+        sys.exit(f"install: a program left its store behind: {left}")
 
 
 def main(source: Path, build: Path) -> None:

@@ -200,6 +200,9 @@ TEST(RunDirectory, SetsAStoreAsideThatACheckpointRefersTo) {
     EXPECT_EQ(SavedStore::open({kept.path, "run", "opening-2", 0, 0}).error().status, ORLOP_NOT_FOUND);
   }
   EXPECT_EQ(byte_of_grain(kept_store_path(kept.path, 0, "opening-1"), 4), 'x') << "also once that run has ended";
+  fs::remove_all(kept.saved);
+  (void)RunDirectory::acquire(directory.path(), "another", 0).value();
+  EXPECT_FALSE(fs::exists(kept.path)) << "and not longer than its checkpoint";
 }
 
 TEST(RunDirectory, GivesNothingUpWhereAPinCannotBeRead) {
