@@ -330,12 +330,14 @@ typedef struct orlop_save_params {
   const char *const *replaced_directories; /* removed with all they hold once this checkpoint is complete: so that at
                                               most N are kept. The room they take on the drive is counted on. */
   uint64_t replaced_count;
+  const char *latest_file; /* gets the last part of `directory` once it is complete, before others are removed; NULL: none */
   uint64_t bytes_per_second; /* copy no faster than this while nobody waits for it; 0: as fast as possible */
 } orlop_save_params;
 
 /* Begins to save parameters, masters, moments, group values, counters and the loss scale as they stand; gradients are
  * not saved. Waits for states that are still being written back, then returns: copying goes on while training does, and
- * an update waits only for blocks it is about to change that have not been copied yet. The program must not write
+ * an update waits only for blocks it is about to change that have not been copied yet (where states are on NVMe and
+ * other checkpoints are replaced, for the end, because their room is needed). The program must not write
  * to parameters' memory itself until orlop_checkpoint_wait has returned. A failure leaves the engine training and the
  * checkpoints there are as they were. Errors: ORLOP_NO_SPACE (with the shortfall), ORLOP_NO_PERMISSION, ORLOP_NOT_FOUND
  * (the parent), ORLOP_OUT_OF_ORDER (during a step; another is being saved). */
@@ -372,7 +374,7 @@ ORLOP_API orlop_status orlop_checkpoint_describe(const char *directory, char *bu
  * call, which then returns ORLOP_CANCELLED. */
 typedef int32_t (*orlop_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 
-/* Compares every byte of a checkpoint, those in its store included, with its checksum. `progress` may be NULL.
+/* Compares every byte that an engine saved in a checkpoint, those in its store included, with its checksum. `progress` may be NULL.
  * ORLOP_CORRUPT with the first damage found; ORLOP_NOT_FOUND. Thread-safe. */
 ORLOP_API orlop_status orlop_checkpoint_verify(const char *directory, orlop_progress progress, void *user);
 

@@ -116,6 +116,7 @@ class SaveParams(Structure):
         ("client_json", c_char_p),
         ("replaced_directories", POINTER(c_char_p)),
         ("replaced_count", c_uint64),
+        ("latest_file", c_char_p),
         ("bytes_per_second", c_uint64),
     ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import hashlib
 import json
 import os
 import uuid
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from . import _log, _native, _rng
 from ._client_state import decode, encode
-from .errors import CorruptError, InvalidArgumentError, NotFoundError, OrlopError
+from .errors import CorruptError, InvalidArgumentError, NotFoundError, OrlopError, TransferError
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -37,17 +38,14 @@ class Save:
     """A checkpoint being written."""
 
     directory: Path
-    tag: str
     tensors: Path
-    updates_latest: bool
 
     def complete(self) -> None:
-        """It exists now: names it the latest one, removes what it took the place of."""
-        for path in self.directory.glob("client-*.safetensors"):
-            if path != self.tensors:
-                path.unlink(missing_ok=True)
-        if self.updates_latest:
-            write_durably(self.directory.parent / LATEST, self.tag)
+        """It exists now: removes what it took the place of."""
+        with contextlib.suppress(OSError):  # nothing depends on it
+            for path in self.directory.glob("client-*.safetensors"):
+                if path != self.tensors:
+                    path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """It will not exist."""
@@ -56,23 +54,29 @@ class Save:
             self.directory.rmdir()  # if it was made for this one
 
 
-def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> Save:
-    """Writes what only Python knows and lets the engine begin with the rest."""
+def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> None:
+    """Writes what only Python knows and lets the engine begin with the rest; `engine._save` is it from then on."""
     directory = _directory(save_dir, "save_checkpoint") / _checked_tag(tag)
     settings = engine.config.get("orlop", {}).get("checkpoint") or {}
     state, tensors = _collect(engine, client_state)
     directory.mkdir(parents=True, exist_ok=True)
-    save = Save(directory, tag, directory / f"client-{uuid.uuid4()}.safetensors", save_latest)
+    save = Save(directory, directory / f"client-{uuid.uuid4()}.safetensors")
     try:
-        _write_tensors(save.tensors, tensors)
-        client = {"python": json.dumps(state), "tensors": save.tensors.name}
-        rate = (settings.get("rate") or _BACKGROUND_RATE) if settings.get("background") else 0
-        replaced = _superseded(directory, settings.get("keep"), save_latest)
-        engine._native.save_begin(str(directory), json.dumps(client), replaced, rate)
+        checksum = _write_tensors(save.tensors, tensors)
     except BaseException:
         save.abandon()
         raise
-    return save
+    client = {"python": json.dumps(state), "tensors": save.tensors.name, "tensors_sha256": checksum}
+    rate = (settings.get("rate") or _BACKGROUND_RATE) if settings.get("background") else 0
+    replaced = _superseded(directory, settings.get("keep"), save_latest)
+    latest = str(directory.parent / LATEST) if save_latest else None
+    engine._save = save  # before the engine begins: Ctrl-C may come in between
+    try:
+        engine._native.save_begin(str(directory), json.dumps(client), replaced, latest, rate)
+    except OrlopError:
+        engine._save = None
+        save.abandon()
+        raise
 
 
 def _directory(given: Any, call: str) -> Path:
@@ -82,8 +86,10 @@ def _directory(given: Any, call: str) -> Path:
 
 
 def _checked_tag(tag: str) -> str:
-    if not tag or tag in (".", "..") or "/" in tag or "\0" in tag:
-        raise InvalidArgumentError(f"checkpoint: on tag {tag!r}: it names a directory: one name, without '/'")
+    if not tag or tag in (".", "..", LATEST) or "/" in tag or "\0" in tag:
+        raise InvalidArgumentError(
+            f"checkpoint: on tag {tag!r}: it names a directory: one name without '/', not 'latest'"
+        )
     return tag
 
 
@@ -95,7 +101,8 @@ def _superseded(directory: Path, keep: int | None, updates_latest: bool) -> list
     spared = {directory}
     if not updates_latest and latest.is_file():
         spared.add(directory.parent / latest.read_text(encoding="utf-8").strip())
-    manifests = [m for m in directory.parent.glob(f"*/{MANIFEST}") if m.parent not in spared]
+    found = (m for m in directory.parent.glob(f"*/{MANIFEST}") if not m.parent.is_symlink())
+    manifests = [manifest for manifest in found if manifest.parent not in spared]
     manifests.sort(key=lambda manifest: manifest.stat().st_mtime_ns)
     return [str(manifest.parent) for manifest in manifests[: max(0, len(manifests) + len(spared) - keep)]]
 
@@ -117,15 +124,29 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
     return {name: encode(value, tensors, name) for name, value in values.items()}, tensors
 
 
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Writes the file; returns its SHA-256."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Copies: several names may share memory, which the format does not know.
-    save_file(
-        {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path
-    )
+    copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    try:
+        save_file(copies, path)
+    except SafetensorError as error:
+        raise TransferError(f"save_checkpoint: on {path}: {error}") from None
     with path.open("rb") as file:
         os.fsync(file.fileno())
+    return checksum_of(path)
+
+
+def checksum_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            total.update(piece)
+    return total.hexdigest()
 
 
 def write_durably(path: Path, text: str) -> None:
@@ -172,6 +193,7 @@ class Saved:
                 f"load_checkpoint: on {directory}: it was not saved by the Python package, and has none of its state; "
                 "load it through the interface that saved it"
             )
+        check_tensors(directory, self.description)
         tensors = _read_tensors(directory / client["tensors"])
         state = json.loads(client["python"])
         try:
@@ -180,6 +202,23 @@ class Saved:
             raise CorruptError(
                 f"load_checkpoint: on {directory / client['tensors']}: tensor {error} is missing"
             ) from None
+
+
+def check_tensors(directory: Path, description: dict[str, Any]) -> None:
+    """Raises CorruptError unless the file of tensors that a checkpoint names is as it was written."""
+    client = description["client"]
+    if "tensors_sha256" not in client:
+        return
+    path = directory / client["tensors"]
+    try:
+        found = checksum_of(path)
+    except OSError as error:
+        raise CorruptError(f"checkpoint: on {path}: {error}; load an older checkpoint") from None
+    if found != client["tensors_sha256"]:
+        raise CorruptError(
+            f"checkpoint: on {path}: what was read is not what was written: expected SHA-256 "
+            f"{client['tensors_sha256']}, found {found}; load an older checkpoint"
+        )
 
 
 def client_state(directory: str | os.PathLike[str]) -> Any:
@@ -198,6 +237,39 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CorruptError(f"load_checkpoint: on {path}: {error}; load an older checkpoint") from None
+
+
+def check_fits(engine: Engine, saved: Saved, with_states: bool) -> None:
+    """Before anything is changed: raises InvalidArgumentError with what the two have not in common."""
+    found = _differences(engine, saved)
+    groups, saved_groups = len(engine.optimizer.param_groups), len(saved.values["groups"])
+    if with_states and groups != saved_groups:
+        found.append(f"the optimizer has {groups} groups, {saved_groups} were saved")
+    if found:
+        list_of_some = "; ".join(found[:8]) + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
+        raise InvalidArgumentError(f"load_checkpoint: {len(found)} differences: it is of another model: {list_of_some}")
+
+
+def _differences(engine: Engine, saved: Saved) -> list[str]:
+    shapes, buffers = saved.values["shapes"], saved.values["buffers"]
+    found = []
+    for parameter in engine._registered:
+        shape = shapes.get(parameter.name)
+        if shape is None:
+            found.append(f'"{parameter.name}" is not in the checkpoint')
+        elif shape != list(parameter.tensor.shape):
+            found.append(f'"{parameter.name}" has the shape {tuple(parameter.tensor.shape)}, {tuple(shape)} was saved')
+    ours = engine._own_tensors()
+    names = {parameter.name for parameter in engine._registered}
+    found += [f'"{name}" is only in the checkpoint' for name in shapes if name not in names]
+    found += [f'buffer "{name}" is not in the checkpoint' for name in ours if name not in buffers]
+    found += [f'buffer "{name}" is only in the checkpoint' for name in buffers if name not in ours]
+    found += [
+        f'buffer "{name}" has the shape {tuple(ours[name].shape)}, {tuple(buffers[name].shape)} was saved'
+        for name in ours.keys() & buffers.keys()
+        if ours[name].shape != buffers[name].shape
+    ]
+    return found
 
 
 def restore(engine: Engine, saved: Saved, with_states: bool, with_scheduler: bool) -> Any:

@@ -23,8 +23,7 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, Tensor):
-        tensors[path] = value.detach()
-        return {_KIND: "tensor", "name": path}
+        return {_KIND: "tensor", "name": _add(tensors, path, value.detach())}
     if type(value) is float:
         return value if math.isfinite(value) else {_KIND: "float", "value": repr(value)}
     if type(value) is list:
@@ -39,6 +38,16 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     if isinstance(value, torch.dtype):
         return {_KIND: "dtype", "value": str(value).removeprefix("torch.")}
     return _encode_number(value, tensors, path)
+
+
+def _add(tensors: dict[str, Tensor], path: str, tensor: Tensor) -> str:
+    """A name for it: its path, with a number behind it where keys with dots have made that another's."""
+    name, number = path, 1
+    while name in tensors:
+        number += 1
+        name = f"{path}#{number}"
+    tensors[name] = tensor
+    return name
 
 
 def _encode_dict(value: dict[Any, Any], tensors: dict[str, Tensor], path: str) -> Any:
@@ -56,8 +65,7 @@ def _encode_number(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     if kind == "numpy" and hasattr(value, "ndim"):
         array = torch.as_tensor(value)
         if value.ndim:
-            tensors[path] = array
-            return {_KIND: "array", "name": path}
+            return {_KIND: "array", "name": _add(tensors, path, array)}
         return encode(value.item(), tensors, path)
     if isinstance(value, (bool, int, float, str)):  # of a subclass: its value
         return encode(json.loads(json.dumps(value)), tensors, path)

@@ -258,12 +258,15 @@ class NativeEngine:
 
     # ---- Checkpoints ----
 
-    def save_begin(self, directory: str, client_json: str, replaced: list[str], bytes_per_second: int) -> None:
+    def save_begin(
+        self, directory: str, client_json: str, replaced: list[str], latest_file: str | None, bytes_per_second: int
+    ) -> None:
         params = sized(SaveParams)
         params.directory, params.client_json = os.fsencode(directory), client_json.encode()
         names = [os.fsencode(name) for name in replaced]
         params.replaced_directories = (c_char_p * len(names))(*names)
         params.replaced_count, params.bytes_per_second = len(names), bytes_per_second
+        params.latest_file = None if latest_file is None else os.fsencode(latest_file)
         check(library.checkpoint_save_begin(self._open_handle(), byref(params)))
 
     def load_begin(self, directory: str, flags: int) -> None:

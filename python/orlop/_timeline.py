@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from . import _log
 from ._checkpoint import write_durably
 from ._monitor import Events, monitors_of
 
@@ -70,15 +71,21 @@ class Timeline:
         self._since = dict.fromkeys(PHASES, 0.0)
         if self._interval and engine.global_steps % self._interval == 0:
             print(self._line(engine, losses, seconds, phases), flush=True)
+        try:
+            self._tell(engine, losses, seconds, phases)
+        except OSError as error:  # a full disk is no reason to stop training here
+            _log.logger.warning("step %d: %s: this update is missing there", engine.global_steps, error)
+
+    def _tell(self, engine: Engine, losses: list[Tensor], seconds: float, phases: dict[str, float]) -> None:
+        if self.file is not None:
+            self.steps.append(_record(engine, losses, seconds, phases))
+            if time.monotonic() - self._last_write > _WRITE_EVERY:
+                self._last_write = time.monotonic()
+                self.write(engine)
         if self._monitors:
             events = _events(engine, losses)
             for monitor in self._monitors:
                 monitor.write(events)
-        if self.file is not None:
-            self.steps.append(_record(engine, losses, seconds, phases))
-            if now - self._last_write > _WRITE_EVERY:
-                self._last_write = now
-                self.write(engine)
 
     def _line(self, engine: Engine, losses: list[Tensor], seconds: float, phases: dict[str, float]) -> str:
         parts = [f"step {engine.global_steps}: loss {_sum(losses):.4f}"]
@@ -94,9 +101,12 @@ class Timeline:
 
     def close(self, engine: Engine) -> None:
         """Training has ended."""
-        for monitor in self._monitors:
-            monitor.close()
-        self.write(engine)
+        try:
+            for monitor in self._monitors:
+                monitor.close()
+            self.write(engine)
+        except OSError as error:
+            _log.logger.warning("close: %s: what was seen of training is not complete there", error)
 
     def write(self, engine: Engine) -> None:
         """Writes the profile, if one is asked for and there was an update. Its phases add up to its wall time."""

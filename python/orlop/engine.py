@@ -288,6 +288,7 @@ class Engine(nn.Module):
     def load_module_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
         """Sets parameters and buffers. Masters become the parameters' values; moments stay. Returns torch's report."""
         self._check_usable()
+        self._finish_save(wait=True)  # it reads the memory that is written here
         report = self.module.load_state_dict(state_dict, strict=strict)
         for parameter in self._registered:
             parameter.write(self._native, Plane.PARAM, parameter.tensor)
@@ -365,7 +366,7 @@ class Engine(nn.Module):
     def _save_as(self, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> bool:
         settings = self.config.get("orlop", {}).get("checkpoint") or {}
         try:
-            self._save = _checkpoint.begin(self, save_dir, tag, client_state, save_latest)
+            _checkpoint.begin(self, save_dir, tag, client_state, save_latest)
         except OSError as error:
             if settings.get("on_failure") != "continue":
                 raise
@@ -420,7 +421,7 @@ class Engine(nn.Module):
             return None, None
         saved = _checkpoint.Saved(directory)
         with_states = load_optimizer_states and not load_module_only
-        self._check_groups(saved, with_states)
+        _checkpoint.check_fits(self, saved, with_states)
         self._native.load_begin(str(directory), 0 if with_states else LOAD_PARAMS_ONLY)
         try:
             self._native.checkpoint_wait(wait=True)
@@ -433,15 +434,6 @@ class Engine(nn.Module):
         client = _checkpoint.restore(self, saved, with_states, load_lr_scheduler_states and not load_module_only)
         return str(directory), client
 
-    def _check_groups(self, saved: _checkpoint.Saved, with_states: bool) -> None:
-        """Before anything is loaded."""
-        count = len(saved.values["groups"])
-        if with_states and count != len(self.optimizer.param_groups):
-            raise InvalidArgumentError(
-                f"load_checkpoint: on the optimizer's groups: {count} were saved, but it has "
-                f"{len(self.optimizer.param_groups)}; make the same, or load with load_optimizer_states=False"
-            )
-
     def _own_tensors(self) -> dict[str, Tensor]:
         """The module's state that the engine does not have: buffers, and parameters it has no use for."""
         ours = {id(parameter.tensor) for parameter in self._registered}
@@ -450,9 +442,8 @@ class Engine(nn.Module):
 
     def _set_own_tensors(self, saved: dict[str, Tensor]) -> None:
         for name, tensor in self._own_tensors().items():
-            if name in saved:
-                with torch.no_grad():
-                    tensor.copy_(saved[name])
+            with torch.no_grad():
+                tensor.copy_(saved[name])
 
     # ---- Seeing ----
 

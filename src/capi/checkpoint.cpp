@@ -83,6 +83,7 @@ Result<zero3::SaveOptions> options_of(const orlop_save_params& given) {
     TRY(not_null(kCall, "a replaced directory", given.replaced_directories[i]));
     options.replaced.emplace_back(given.replaced_directories[i]);
   }
+  if (given.latest_file != nullptr) options.latest_file = given.latest_file;
   options.bytes_per_second = given.bytes_per_second;
   return options;
 }

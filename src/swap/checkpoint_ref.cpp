@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -14,14 +15,25 @@ namespace fs = std::filesystem;
 
 constexpr std::array<char, 8> kMagic = {'O', 'R', 'L', 'O', 'P', 'C', 'K', 'P'};
 
-// A renamed directory is looked for this deep below the nearest directory that is still there, among so many entries.
-constexpr int kSearchDepth = 3;
-constexpr int kMostEntries = 20'000;
+// How deep below the directory two levels above its own, and among how many entries, a manifest is looked for.
+constexpr int kSearchDepth = 4;
+constexpr int kMostEntries = 50'000;
 
-fs::path nearest_existing(fs::path path) {
-  std::error_code error;
-  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
-  return path;
+// None where that cannot be told.
+std::optional<bool> is_there(const fs::path& path) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  return std::nullopt;
+}
+
+// None where that cannot be told.
+std::optional<fs::path> nearest_existing(fs::path path) {
+  for (;; path = path.parent_path()) {
+    const auto found = is_there(path);
+    if (!found) return std::nullopt;
+    if (*found || !path.has_relative_path()) return path;
+  }
 }
 
 std::optional<std::uint64_t> device_of(const fs::path& path) {
@@ -33,7 +45,7 @@ std::optional<std::uint64_t> device_of(const fs::path& path) {
 Presence search(const fs::path& root, const CheckpointRef& checkpoint) {
   const fs::path name = fs::path(checkpoint.manifest).filename();
   std::error_code error;
-  fs::recursive_directory_iterator it(root, fs::directory_options::skip_permission_denied, error);
+  fs::recursive_directory_iterator it(root, error);  // a directory that may not be read ends it with an error
   int entries = 0;
   for (const fs::recursive_directory_iterator end; !error && it != end; it.increment(error)) {
     if (++entries > kMostEntries) return Presence::unknown;
@@ -63,14 +75,26 @@ std::optional<std::string> checkpoint_id_at(const std::string& path) {
   return std::string(header.id_text());
 }
 
+namespace {
+
+// The second name is there from before the manifest is renamed into place until the checkpoint is forgotten.
+Presence presence_by_link(const CheckpointRef& checkpoint) {
+  struct stat status = {};
+  if (::stat(checkpoint.link.c_str(), &status) != 0) return Presence::unknown;
+  if (status.st_nlink < 2) return Presence::gone;
+  return checkpoint_id_at(checkpoint.link) == checkpoint.id ? Presence::there : Presence::gone;
+}
+
+}  // namespace
+
 Presence presence_of(const CheckpointRef& checkpoint) {
-  const auto id = checkpoint_id_at(checkpoint.manifest);
-  if (id == checkpoint.id) return Presence::there;
-  const fs::path manifest = checkpoint.manifest;
-  const fs::path nearest = nearest_existing(manifest.parent_path());
-  if (device_of(nearest) != checkpoint.device) return Presence::unknown;
-  // Overwritten in place by a later one, or its directory was renamed or deleted.
-  return search(nearest == manifest.parent_path() ? nearest.parent_path() : nearest, checkpoint);
+  if (checkpoint_id_at(checkpoint.manifest) == checkpoint.id) return Presence::there;
+  const fs::path directory = fs::path(checkpoint.manifest).parent_path();
+  if (!checkpoint.is_complete && is_there(directory)) return Presence::gone;  // its process died before
+  if (!checkpoint.link.empty()) return presence_by_link(checkpoint);
+  const auto nearest = nearest_existing(directory.parent_path().parent_path());
+  if (!nearest || device_of(*nearest) != checkpoint.device) return Presence::unknown;
+  return search(*nearest, checkpoint);
 }
 
 }  // namespace orlop::swap

@@ -25,8 +25,10 @@ struct CheckpointHeader {
 
 struct CheckpointRef {
   std::string id;
-  std::string manifest;         // its absolute path
-  std::uint64_t device = 0;     // st_dev of the directory it was written to
+  std::string manifest;      // its absolute path
+  std::uint64_t device = 0;  // st_dev of the directory it was written to
+  std::string link;          // the manifest's second name, beside the store; empty where that is on another filesystem
+  bool is_complete = false;  // the manifest has been seen where it was written to
 };
 
 enum class Presence : std::uint8_t {
@@ -35,7 +37,9 @@ enum class Presence : std::uint8_t {
   unknown  // the filesystem it was on cannot be seen
 };
 
-// Looks at the manifest's own place and, in case its directory was renamed, round about it.
+// On the store's filesystem the second name tells, wherever the checkpoint was moved. Else the manifest is looked for where
+// it was written and, in case a directory was renamed, below the one two levels above its own; what cannot be read there
+// makes the answer unknown.
 Presence presence_of(const CheckpointRef& checkpoint);
 
 // The id that the manifest at `path` begins with; none when there is no manifest.

@@ -64,6 +64,7 @@ class HostStates final : public States {
   Result<std::optional<StoredStates>> keep(const CheckpointRef&, std::span<const std::string>) override {
     return std::nullopt;
   }
+  void complete(const std::string&) override {}
   void forget(const std::string&) override {}
   Result<> sync() override { return {}; }
   TierUse use() const override { return {.host_bytes = bytes_}; }

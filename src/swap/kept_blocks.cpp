@@ -1,9 +1,8 @@
 #include "swap/kept_blocks.hpp"
 
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <unordered_map>
 
 #include "base/bytes.hpp"
@@ -28,6 +27,11 @@ std::vector<GrainRun> joined_runs(const std::vector<HeldExtent>& extents) {
   return joined;
 }
 
+bool is_on_device(const std::string& directory, std::uint64_t device) {
+  struct stat status = {};
+  return ::stat(directory.c_str(), &status) == 0 && status.st_dev == device;
+}
+
 }  // namespace
 
 // Grains that would be free if these checkpoints were forgotten.
@@ -35,7 +39,7 @@ std::uint64_t KeptBlocks::grains_only_of(std::span<const std::string> checkpoint
   std::unordered_map<const Extent*, long> holders;
   std::uint64_t grains = 0;
   for (const Kept& kept : kept_) {
-    if (std::find(checkpoint_ids.begin(), checkpoint_ids.end(), kept.checkpoint.id) == checkpoint_ids.end()) continue;
+    if (std::find(checkpoint_ids.begin(), checkpoint_ids.end(), kept.pin.checkpoint.id) == checkpoint_ids.end()) continue;
     for (const HeldExtent& extent : kept.extents) {
       if (++holders[extent.get()] == extent.use_count()) grains += extent->grain_count();
     }
@@ -64,33 +68,45 @@ Result<StoredStates> KeptBlocks::keep(const CheckpointRef& checkpoint, std::span
   forget_gone();
   TRY(make_room(replaced, limit_bytes));
   const StoreIdentity& identity = store_.identity();
-  Kept kept{checkpoint, pin_path(directory_, identity.rank, checkpoint.id), store_.held_extents()};
-  TRY(write_pin({kept.pin, identity.uuid, checkpoint, joined_runs(kept.extents)}));
+  Kept kept{{pin_path(directory_, identity.rank, checkpoint.id), identity.uuid, checkpoint, {}}, store_.held_extents()};
+  kept.pin.runs = joined_runs(kept.extents);
+  if (is_on_device(directory_, checkpoint.device)) {
+    kept.pin.checkpoint.link = link_path(directory_, identity.rank, checkpoint.id);
+  }
+  TRY(write_pin(kept.pin));
   StoredStates stored;
   stored.store = {directory_, identity.run_id, identity.uuid, identity.rank, identity.drive};
   for (std::uint32_t block = 0; block < store_.blocks().size(); ++block) {
     stored.blocks.push_back({store_.extent_of(block), store_.generation_of(block)});
   }
   stored.sums = store_.sums();
+  stored.manifest_link = kept.pin.checkpoint.link;
   kept_.push_back(std::move(kept));
   return stored;
 }
 
+void KeptBlocks::complete(const std::string& checkpoint_id) {
+  for (Kept& kept : kept_) {
+    if (kept.pin.checkpoint.id != checkpoint_id) continue;
+    kept.pin.checkpoint.is_complete = true;
+    if (const auto written = write_pin(kept.pin); !written) log_warning("{}", written.error().message);
+  }
+}
+
 void KeptBlocks::forget_at(std::size_t index) {
-  const std::string& pin = kept_[index].pin;
-  if (::unlink(pin.c_str()) != 0 && errno != ENOENT) log_warning("remove: on {}: {}", pin, describe_errno(errno));
+  remove_pin(kept_[index].pin);
   kept_.erase(kept_.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
 void KeptBlocks::forget(const std::string& checkpoint_id) {
   for (std::size_t i = kept_.size(); i-- > 0;) {
-    if (kept_[i].checkpoint.id == checkpoint_id) forget_at(i);
+    if (kept_[i].pin.checkpoint.id == checkpoint_id) forget_at(i);
   }
 }
 
 void KeptBlocks::forget_gone() {
   for (std::size_t i = kept_.size(); i-- > 0;) {
-    if (presence_of(kept_[i].checkpoint) == Presence::gone) forget_at(i);
+    if (presence_of(kept_[i].pin.checkpoint) == Presence::gone) forget_at(i);
   }
 }
 

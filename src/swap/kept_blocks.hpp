@@ -19,6 +19,8 @@ class KeptBlocks {
   // Nothing may be in flight. `limit_bytes`: the largest the store may become. See States::keep.
   Result<StoredStates> keep(const CheckpointRef& checkpoint, std::span<const std::string> replaced,
                             std::uint64_t limit_bytes);
+  // Its manifest is in its place.
+  void complete(const std::string& checkpoint_id);
   void forget(const std::string& checkpoint_id);
   // Forgets those whose directories were deleted.
   void forget_gone();
@@ -26,8 +28,7 @@ class KeptBlocks {
 
  private:
   struct Kept {
-    CheckpointRef checkpoint;
-    std::string pin;  // its path
+    Pin pin;
     std::vector<HeldExtent> extents;
   };
   [[nodiscard]] std::uint64_t grains_only_of(std::span<const std::string> checkpoint_ids) const;

@@ -72,6 +72,7 @@ class NvmeStates final : public States {
   Result<> drain(int timeout_ms) override { return pipeline_->drain(timeout_ms); }
   Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,
                                            std::span<const std::string> replaced) override;
+  void complete(const std::string& checkpoint_id) override { kept_->complete(checkpoint_id); }
   void forget(const std::string& checkpoint_id) override { kept_->forget(checkpoint_id); }
   Result<> sync() override { return store_->file().sync_data(); }
   TierUse use() const override { return use_; }
@@ -176,6 +177,7 @@ Result<> NvmeStates::write_first(const NvmeOptions& options) {
 Result<std::optional<StoredStates>> NvmeStates::keep(const CheckpointRef& checkpoint,
                                                      std::span<const std::string> replaced) {
   TRY(pipeline_->drain(-1));
+  directory_.reclaim_set_aside();
   TRY_ASSIGN(auto stored, kept_->keep(checkpoint, replaced, limit_bytes_));
   use_.nvme_bytes = store_->file_bytes();
   return std::optional(std::move(stored));

@@ -21,12 +21,16 @@ struct Pin {
 // "<run directory>/rank<r>-<checkpoint id>.pin"
 std::string pin_path(const std::string& directory, int rank, const std::string& checkpoint_id);
 
+std::string link_path(const std::string& directory, int rank, const std::string& checkpoint_id);
+
 // Durable when it returns.
 Result<> write_pin(const Pin& pin);
+// With its link.
+void remove_pin(const Pin& pin);
 
 struct Pins {
   std::vector<Pin> held;                 // their checkpoints are there, or cannot be looked for
-  std::vector<std::string> dead;         // paths of pins whose checkpoints are gone
+  std::vector<Pin> dead;                 // their checkpoints are gone
   std::vector<std::string> unreadable;   // paths; nothing of such a directory may be given up
 };
 Pins pins_in(const std::string& directory);

@@ -135,8 +135,9 @@ std::uint64_t bytes_of(const std::vector<GrainRun>& runs) {
 
 // The bytes of a store that no checkpoint refers to; all of them stay where a pin cannot be read.
 std::uint64_t unpinned_bytes(const fs::path& store, const Pins& pins) {
-  if (!pins.unreadable.empty()) return 0;
-  const auto runs = pinned_runs(pins, opening_of(store.string()).value_or(""));
+  const auto opening = opening_of(store.string());
+  if (!pins.unreadable.empty() || (!opening && !pins.held.empty())) return 0;
+  const auto runs = pinned_runs(pins, opening.value_or(""));
   const std::uint64_t kept = runs.empty() ? 0 : grain_offset(0) + bytes_of(runs);
   const std::uint64_t there = allocated_bytes(store);
   return there > kept ? there - kept : 0;
@@ -150,6 +151,11 @@ std::uint64_t give_up_store(const fs::path& store, const Pins& pins) {
     return 0;
   }
   const auto opening = opening_of(store.string());
+  if (!opening && !pins.held.empty()) {
+    log_warning("run directory: on {}: its header cannot be read, so all of it is kept for the checkpoints there",
+                store.string());
+    return 0;
+  }
   const auto runs = opening ? pinned_runs(pins, *opening) : std::vector<GrainRun>{};
   return runs.empty() ? remove_file(store) : trim_store(store.string(), runs);
 }
@@ -162,7 +168,7 @@ void log_reclaimed(const std::string& path, std::uint64_t bytes) {
 std::uint64_t reclaim(const Leftover& leftover) {
   std::uint64_t bytes = 0;
   for (const auto& store : leftover.stores) bytes += give_up_store(store, leftover.pins);
-  for (const auto& pin : leftover.pins.dead) remove_file(pin);
+  for (const auto& pin : leftover.pins.dead) remove_pin(pin);
   const bool is_kept = !leftover.pins.held.empty() || !leftover.pins.unreadable.empty();
   if (!is_kept) {
     for (const auto& lock : leftover.lock_paths) remove_file(lock);
@@ -305,20 +311,37 @@ Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const s
     return tl::unexpected(lock.error());
   }
   TRY(refuse_other_machine(paths.directory, paths.lock));
-  RunDirectory directory(paths, std::move(*lock));
   TRY(set_aside(paths, rank));
+  RunDirectory directory(paths, std::move(*lock));
   TRY(write_lock_owner(directory.lock_, paths.lock, LockOwner::self()));
   return directory;
+}
+
+// Checkpoints of earlier openings may have been deleted meanwhile.
+void RunDirectory::reclaim_set_aside() {
+  const Pins pins = pins_in(paths_.directory);
+  for (const auto& file : entries_of(paths_.directory)) {
+    if (is_store(file) && file != paths_.store) give_up_store(file, pins);
+  }
+  const std::string live = opening_of(paths_.store).value_or("");
+  for (const auto& pin : pins.dead) {
+    if (pin.opening != live) remove_pin(pin);
+  }
 }
 
 // The lock goes last: until then nobody else takes the directory for theirs. It stays where a store does, so that later
 // runs know the directory for one that has ended.
 RunDirectory::~RunDirectory() {
-  if (!lock_.is_open() || is_kept_) return;
-  static_cast<void>(::truncate(paths_.store.c_str(), 0));  // a forked child may hold the file, but no longer its space
-  remove_file(paths_.store);
+  if (!lock_.is_open()) return;
+  if (!is_kept_) {
+    static_cast<void>(::truncate(paths_.store.c_str(), 0));  // a forked child may hold the file, but no longer its space
+    remove_file(paths_.store);
+  }
   const auto entries = entries_of(paths_.directory);
-  if (std::any_of(entries.begin(), entries.end(), is_store)) return;
+  if (std::any_of(entries.begin(), entries.end(), is_store)) {
+    static_cast<void>(::ftruncate(lock_.get(), 0));  // nobody's, on whatever machine
+    return;
+  }
   remove_file(paths_.lock);
   remove_directory_if_empty(paths_.directory);
   remove_directory_if_empty(paths_.root);

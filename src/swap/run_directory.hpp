@@ -35,6 +35,9 @@ class RunDirectory {
   RunDirectory& operator=(RunDirectory&&) = delete;
   ~RunDirectory();  // removes the store, unless it is kept, the lock and what is empty then
 
+  // Gives back what earlier openings' stores hold for checkpoints that are gone.
+  void reclaim_set_aside();
+
   // Checkpoints refer to the store: it stays, with a lock that nobody holds.
   void keep_store() { is_kept_ = true; }
 

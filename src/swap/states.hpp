@@ -64,6 +64,7 @@ struct StoredStates {
   StoreRef store;
   std::vector<StoredBlock> blocks;
   std::vector<ChunkSums> sums;  // of all blocks, in order
+  std::string manifest_link;    // a second name that the manifest is to get before its first; may be empty
 };
 
 class States {
@@ -91,6 +92,8 @@ class States {
   // ORLOP_NO_SPACE: nothing has changed.
   virtual Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,
                                                    std::span<const std::string> replaced) = 0;
+  // The checkpoint exists: its manifest is in its place.
+  virtual void complete(const std::string& checkpoint_id) = 0;
   // The checkpoint does not exist, or no longer.
   virtual void forget(const std::string& checkpoint_id) = 0;
   // What is kept is on the drive, also after a loss of power. From any thread.

@@ -324,7 +324,7 @@ EngineStats Engine::stats() {
   stats.host_bytes = committed_->memory.host_bytes;
   stats.model_bytes = committed_->model_bytes;
   stats.staging_bytes = committed_->memory.states.staging_bytes;
-  stats.nvme_bytes = committed_->memory.states.nvme_bytes;
+  stats.nvme_bytes = committed_->states->use().nvme_bytes;  // grows with checkpoints that are kept
   if (phase_ != Phase::stepping) {  // what was written back since the last step's report
     const swap::Traffic traffic = committed_->states->traffic();
     stats.nvme_read_bytes += traffic.read_bytes - committed_->reported.read_bytes;
@@ -356,8 +356,8 @@ Result<> Engine::drain(int timeout_ms) {
 }
 
 Result<> Engine::finish() {
-  const Result<> saved = finish_save();  // a checkpoint that was begun is worth waiting for
   cancel_step();
+  const Result<> saved = finish_save();  // a checkpoint that was begun is worth waiting for
   const std::lock_guard lock(mutex_);
   if (committed_ == nullptr || phase_ == Phase::stopped) return saved;
   const Result<> drained = committed_->states->drain(-1);

@@ -80,6 +80,7 @@ struct SaveOptions {
   std::string directory;               // made if it is not there, in one that is
   std::string client_json;             // of whoever embeds the engine; an object, or empty
   std::vector<std::string> replaced;   // directories of checkpoints to remove once this one is complete
+  std::string latest_file;             // gets the name of the directory once it is complete; may be empty
   std::uint64_t bytes_per_second = 0;  // 0: as fast as possible
 };
 

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <utility>
 
 #include <fmt/chrono.h>
@@ -19,13 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::string new_id() {
-  std::ifstream file("/proc/sys/kernel/random/uuid");
-  std::string id;
-  std::getline(file, id);
-  return id;
-}
 
 std::string utc_now() {
   const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
@@ -115,7 +107,7 @@ std::vector<std::string> ids_of(const std::vector<std::string>& directories, con
 Manifest Engine::manifest_now() const {
   const Committed& c = *committed_;
   Manifest manifest;
-  manifest.id = new_id();
+  manifest.id = new_checkpoint_id();
   manifest.created = utc_now();
   manifest.rank = communicator_->rank();
   manifest.world_size = communicator_->world_size();
@@ -150,13 +142,18 @@ Result<> Engine::save_begin(const SaveOptions& options) {
   Manifest manifest = manifest_now();
   TRY_ASSIGN(manifest.client, client_of(options.client_json));
   TRY_ASSIGN(const std::string directory, make_directory(options.directory));
-  const swap::CheckpointRef ref{manifest.id, manifest_path(directory, manifest.rank), device_of(directory)};
+  const swap::CheckpointRef ref{manifest.id, manifest_path(directory, manifest.rank), device_of(directory), {}, false};
   c.replaced = ids_of(options.replaced, directory, manifest.rank);
   TRY_ASSIGN(auto stored, c.states->keep(ref, c.replaced));
-  if (stored) take_stored(manifest, std::move(*stored));
+  SnapshotOptions snapshot{directory, options.replaced, options.latest_file, {}, options.bytes_per_second};
+  if (stored) {
+    snapshot.manifest_link = stored->manifest_link;
+    take_stored(manifest, std::move(*stored));
+  } else {
+    c.replaced.clear();  // they hold nothing that an update would need
+  }
   place_in_file(manifest, c.units.units);
-  auto begun = Snapshot::begin(std::move(manifest), {directory, options.replaced, options.bytes_per_second}, *c.buffers,
-                               *c.states, cancelled_);
+  auto begun = Snapshot::begin(std::move(manifest), std::move(snapshot), *c.buffers, *c.states, cancelled_);
   if (!begun) {
     c.states->forget(ref.id);
     return tl::unexpected(std::move(begun.error()));
@@ -170,6 +167,7 @@ void Engine::make_way_for_changes() {
   Committed& c = *committed_;
   if (!c.snapshot || c.replaced.empty()) return;
   if (!c.snapshot->await_end()) return c.states->forget(c.snapshot->id());
+  c.states->complete(c.snapshot->id());
   for (const std::string& id : std::exchange(c.replaced, {})) c.states->forget(id);
 }
 
@@ -177,6 +175,7 @@ void Engine::make_way_for_changes() {
 Result<> Engine::settle_save(Result<> outcome) {
   Committed& c = *committed_;
   if (outcome) {
+    c.states->complete(c.snapshot->id());
     for (const std::string& id : c.replaced) c.states->forget(id);
   } else {
     c.states->forget(c.snapshot->id());
@@ -185,6 +184,7 @@ Result<> Engine::settle_save(Result<> outcome) {
   return outcome;
 }
 
+// No step is under way.
 Result<> Engine::finish_save() {
   const std::lock_guard waiting(wait_mutex_);
   if (committed_ == nullptr || !committed_->snapshot) return {};
@@ -196,7 +196,11 @@ Result<> Engine::finish_save() {
 // ---- Loading ----
 
 Result<> Engine::load_begin(const std::string& directory, LoadWhat what) {
-  TRY(finish_save());
+  {
+    const std::lock_guard lock(mutex_);
+    TRY(expect_ready("load checkpoint"));
+  }
+  if (const auto saved = finish_save(); !saved) log_warning("{}", saved.error().message);  // of no import to what is loaded
   const std::lock_guard lock(mutex_);
   TRY(expect_ready("load checkpoint"));
   Committed& c = *committed_;

@@ -223,11 +223,17 @@ void Engine::count_step() {
   stats_.step_seconds += report_.seconds;
 }
 
+// Also a load. Nothing is cancelled where there is neither.
 void Engine::cancel_step() {
+  const auto is_busy = [this] { return phase_ == Phase::stepping || phase_ == Phase::loading; };
+  {
+    const std::lock_guard lock(mutex_);
+    if (!is_busy()) return;
+  }
   cancel();
   const std::lock_guard waiting(wait_mutex_);
   const std::lock_guard lock(mutex_);
-  if (phase_ != Phase::stepping) return;
+  if (!is_busy()) return;
   const auto result = background_->wait(-1);
   phase_ = Phase::ready;
   static_cast<void>(stop_after(*result));

@@ -129,6 +129,7 @@ void read_params(const json& text, Manifest& manifest) {
     const SavedParam& param = manifest.params.back();
     require(param.unit < manifest.units.size() && param.numel > 0 && param.numel < 1ull << 48 && param.offset < 1ull << 56,
             fmt::format("the place of \"{}\"", param.name));
+    require(param.dtype == manifest.units[param.unit], fmt::format("the dtype of \"{}\"", param.name));
   }
 }
 
@@ -165,6 +166,21 @@ void read_blocks(const json& text, Manifest& manifest) {
   }
 }
 
+// A unit's blocks follow each other without a gap, and hold its parameters.
+void check_cover(const Manifest& manifest) {
+  std::vector<std::uint64_t> ends(manifest.units.size(), 0);
+  for (std::size_t i = 0; i < manifest.blocks.size(); ++i) {
+    const SavedBlock& block = manifest.blocks[i];
+    require(block.range.begin == ends[block.unit] &&
+                (block.range.begin == 0 || manifest.blocks[i - 1].unit == block.unit),
+            fmt::format("the place of block {}", i));
+    ends[block.unit] = block.range.end;
+  }
+  for (const SavedParam& param : manifest.params) {
+    require(param.offset + param.numel <= ends[param.unit], fmt::format("the blocks of \"{}\"", param.name));
+  }
+}
+
 Manifest read_json(const json& text) {
   Manifest manifest;
   manifest.created = text.at("created");
@@ -185,6 +201,7 @@ Manifest read_json(const json& text) {
   read_params(text, manifest);
   read_groups(text, manifest);
   read_blocks(text, manifest);
+  check_cover(manifest);
   return manifest;
 }
 
@@ -266,6 +283,13 @@ json Manifest::to_json() const {
           {"data_file", data_file},
           {"data_bytes", data_bytes},
           {"client", client}};
+}
+
+std::string new_checkpoint_id() {
+  std::ifstream file("/proc/sys/kernel/random/uuid");
+  std::string id;
+  std::getline(file, id);
+  return id;
 }
 
 std::string manifest_path(const std::string& directory, int rank) {

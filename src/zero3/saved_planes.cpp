@@ -29,7 +29,7 @@ Result<SavedPlanes> SavedPlanes::open(const Manifest& manifest, const std::strin
     if (!store) {
       return fail(store.error().status,
                   "checkpoint: on {}: its optimizer states are in a store that is not there any more: {}; a checkpoint "
-                  "refers to its store: to move or copy one, write it out whole with `orlop export {} TARGET` first",
+                  "refers to its store: to move or copy one, write it out whole with `orlop export --full {} TARGET` first",
                   directory, store.error().message, directory);
     }
     planes.store_.emplace(std::move(*store));

@@ -103,6 +103,7 @@ Result<> check_target(const std::string& target) {
 // The same blocks, all in the data file.
 Manifest standing_alone(const Manifest& manifest) {
   Manifest whole = manifest;
+  whole.id = new_checkpoint_id();  // another checkpoint: the store is to keep nothing for it
   whole.store.reset();
   whole.data_bytes = 0;
   for (SavedBlock& block : whole.blocks) {
@@ -182,8 +183,8 @@ Result<> verify_checkpoint(const std::string& directory, int rank, const Progres
 Result<> export_checkpoint(const std::string& directory, int rank, const std::string& target, const Progress& progress) {
   TRY_ASSIGN(const auto saved, SavedCheckpoint::open(directory, rank));
   TRY(check_target(target));
-  TRY(copy_other_files(saved->manifest(), directory, target));
-  auto exported = Export(*saved, target, progress).run();
+  auto exported = copy_other_files(saved->manifest(), directory, target);
+  if (exported) exported = Export(*saved, target, progress).run();
   std::error_code error;
   if (!exported) fs::remove_all(target, error);
   return exported;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <exception>
 #include <filesystem>
 #include <limits>
 #include <utility>
@@ -24,9 +25,10 @@ std::string data_path(const SnapshotOptions& options, const Manifest& manifest) 
 void remove_stale(const SnapshotOptions& options, const Manifest& manifest) {
   const std::string prefix = fmt::format("rank{}-", manifest.rank);
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(options.directory, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(prefix) && name.ends_with(".states") && name != manifest.data_file) fs::remove(entry.path(), error);
+  for (fs::directory_iterator it(options.directory, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    std::error_code ignored;
+    if (name.starts_with(prefix) && name.ends_with(".states") && name != manifest.data_file) fs::remove(it->path(), ignored);
   }
 }
 
@@ -51,22 +53,28 @@ Result<std::unique_ptr<Snapshot>> Snapshot::begin(Manifest manifest, SnapshotOpt
   return snapshot;
 }
 
+// Whatever happens, nobody is left waiting.
 Result<> Snapshot::run() {
-  const auto written = [&]() -> Result<> {
-    TRY(copy_blocks());
-    TRY(data_->finish());
-    TRY(states_.sync());
-    return commit();
-  }();
-  data_.reset();
-  if (written) {
-    remove_stale(options_, manifest_);
-    remove_replaced();
-  } else {
-    ::unlink(data_path(options_, manifest_).c_str());
+  Result<> written;
+  try {
+    written = write();
+  } catch (const std::exception& e) {
+    written = fail(ORLOP_INTERNAL, "checkpoint: on {}: {}", options_.directory, e.what());
   }
+  data_.reset();
+  if (!written) ::unlink(data_path(options_, manifest_).c_str());
   note_end(written.has_value());
   return written;
+}
+
+Result<> Snapshot::write() {
+  TRY(copy_blocks());
+  TRY(data_->finish());
+  TRY(states_.sync());
+  TRY(commit());
+  remove_stale(options_, manifest_);
+  remove_replaced();
+  return {};
 }
 
 // ---- Copying ----
@@ -178,7 +186,14 @@ Result<> Snapshot::commit() {
   if (cancel_) return fail(ORLOP_CANCELLED, "checkpoint: on {}: cancelled", options_.directory);
   TRY(sync_directory(options_.directory));
   TRY(sync_directory(fs::path(options_.directory).parent_path().string()));
-  return write_durably(manifest_path(options_.directory, manifest_.rank), encode_manifest(manifest_));
+  TRY(write_durably(manifest_path(options_.directory, manifest_.rank), encode_manifest(manifest_),
+                    options_.manifest_link));
+  if (options_.latest_file.empty()) return {};
+  const auto named = write_durably(options_.latest_file, fs::path(options_.directory).filename().string());
+  if (named) return {};
+  options_.replaced.clear();  // it still names one of them
+  log_warning("checkpoint: {} is complete, but not noted as the latest: {}", options_.directory, named.error().message);
+  return {};
 }
 
 // The manifest goes first: half a directory is no checkpoint.

@@ -25,6 +25,8 @@ namespace orlop::zero3 {
 struct SnapshotOptions {
   std::string directory;              // is there
   std::vector<std::string> replaced;  // directories of checkpoints to remove, with all they hold, once this one exists
+  std::string latest_file;             // gets the directory's name before those are removed; may be empty
+  std::string manifest_link;           // a second name for the manifest; may be empty
   std::uint64_t bytes_per_second = 0;  // at most, while nobody waits; 0: as fast as possible
 };
 
@@ -50,6 +52,7 @@ class Snapshot {
            const std::atomic<bool>& cancel);
 
   Result<> run();
+  Result<> write();
   Result<> copy_blocks();
   Result<> copy_block(SavedBlock& block, std::uint32_t index);
   Result<> copy_plane(const std::byte* from, std::uint64_t elements, std::uint32_t element_bytes,

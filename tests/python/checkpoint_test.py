@@ -229,6 +229,70 @@ def test_what_has_no_place_in_a_checkpoint_is_named(tmp_path: Path) -> None:
         assert not (tmp_path / "c").exists()
 
 
+def test_tensors_under_keys_with_dots_stay_apart(tmp_path: Path) -> None:
+    state = {"a": {"b": torch.zeros(1)}, "a.b": torch.ones(1)}
+    with start("cpu", tmp_path) as engine:
+        engine.save_checkpoint(tmp_path, tag="t", client_state=state)
+    found = orlop.client_state(tmp_path / "t")
+    assert found["a"]["b"].item() == 0 and found["a.b"].item() == 1
+
+
+def test_shapes_and_buffers_must_be_those_that_were_saved(tmp_path: Path) -> None:
+    def model(rows: int, columns: int, with_buffer: bool) -> nn.Module:
+        made = nn.Linear(columns, rows)
+        if with_buffer:
+            made.register_buffer("seen", torch.zeros(3))
+        return made
+
+    with orlop.initialize(model=model(6, 2, True), config=config())[0] as engine:
+        engine.save_checkpoint(tmp_path)
+    for rows, columns, with_buffer, what in (
+        (2, 6, True, r"shape \(2, 6\), \(6, 2\) was saved"),
+        (6, 2, False, 'buffer "seen" is only in'),
+    ):
+        with orlop.initialize(model=model(rows, columns, with_buffer), config=config())[0] as engine:
+            before = engine.digest()
+            with pytest.raises(orlop.InvalidArgumentError, match=what):
+                engine.load_checkpoint(tmp_path)
+            assert engine.digest() == before
+
+
+@pytest.mark.parametrize("moved", ["checkpoints", "checkpoints/global_step2"])
+def test_a_checkpoint_that_was_moved_is_not_taken_for_deleted(moved: str, tmp_path: Path) -> None:
+    with start("nvme", tmp_path) as engine:
+        train(engine, 2)
+        digest = engine.digest()
+        engine.save_checkpoint(tmp_path / "checkpoints")
+        (tmp_path / "far" / "away").mkdir(parents=True)
+        (tmp_path / moved).rename(tmp_path / "far" / "away" / "kept")
+        for _ in range(4):  # in a new directory of the old name
+            train(engine, 1)
+            engine.save_checkpoint(tmp_path / "checkpoints")
+    kept = tmp_path / "far" / "away" / "kept"
+    with start("cpu", tmp_path) as engine:
+        if moved == "checkpoints":
+            engine.load_checkpoint(kept)
+        else:
+            engine.load_checkpoint(kept.parent, tag="kept")
+        assert engine.digest() == digest
+
+
+def test_new_parameters_wait_for_a_save_under_way(tmp_path: Path) -> None:
+    with start("cpu", tmp_path, orlop={"checkpoint": {"background": True, "rate": 1 << 20}}) as engine:
+        train(engine, 1)
+        digest = engine.digest()
+        engine.save_checkpoint(tmp_path)
+        engine.load_module_state_dict({name: tensor + 1 for name, tensor in engine.module_state_dict().items()})
+    with start("cpu", tmp_path) as engine:
+        engine.load_checkpoint(tmp_path)
+        assert engine.digest() == digest
+
+
+def test_latest_is_no_tag(tmp_path: Path) -> None:
+    with start("cpu", tmp_path) as engine, pytest.raises(ValueError, match="not 'latest'"):
+        engine.save_checkpoint(tmp_path, tag="latest")
+
+
 def test_without_a_latest_checkpoint_nothing_is_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with start("cpu", tmp_path) as engine:
         assert engine.load_checkpoint(tmp_path) == (None, None)
@@ -292,7 +356,7 @@ def test_another_model_is_refused_with_the_differences(tmp_path: Path) -> None:
         engine.save_checkpoint(tmp_path)
     with (
         orlop.initialize(model=TwoLayers(), config=config())[0] as engine,
-        pytest.raises(orlop.InvalidArgumentError, match=r'3 differences\): .*"scale" is only in the checkpoint'),
+        pytest.raises(orlop.InvalidArgumentError, match=r'6 differences: .*"scale" is only in the checkpoint'),
     ):
         engine.load_checkpoint(tmp_path)
 

@@ -156,7 +156,7 @@ struct KeptStore {
     write_file(saved + "/rank0.manifest", {reinterpret_cast<const char*>(&manifest), sizeof manifest});
     struct stat status = {};
     EXPECT_EQ(::stat(saved.c_str(), &status), 0);
-    EXPECT_TRUE(write_pin({pin_path(path, 0, "id-1"), "opening-1", {"id-1", saved + "/rank0.manifest", status.st_dev}, runs}));
+    EXPECT_TRUE(write_pin({pin_path(path, 0, "id-1"), "opening-1", {"id-1", saved + "/rank0.manifest", status.st_dev, {}, true}, runs}));
   }
   [[nodiscard]] std::string store() const { return path + "/rank0.store"; }
   std::string path;
@@ -216,7 +216,7 @@ TEST(RunDirectory, GivesNothingUpWhereAPinCannotBeRead) {
 TEST(RunDirectory, ACheckpointOnAFilesystemThatIsNotThereCounts) {
   TemporaryDirectory directory;
   const KeptStore kept(directory, "old", {{3, 2}});
-  ASSERT_TRUE(write_pin({pin_path(kept.path, 0, "id-1"), "opening-1", {"id-1", "/proc/no/such/rank0.manifest", 12345}, {{3, 2}}}));
+  ASSERT_TRUE(write_pin({pin_path(kept.path, 0, "id-1"), "opening-1", {"id-1", "/proc/no/such/rank0.manifest", 12345, {}, true}, {{3, 2}}}));
   (void)RunDirectory::acquire(directory.path(), "new", 0).value();
   EXPECT_EQ(byte_of_grain(kept.store(), 4), 'x');
 }

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <functional>
 #include <fstream>
 
 #include <gmock/gmock.h>
@@ -23,7 +24,7 @@ using ::testing::HasSubstr;
 using namespace orlop::zero3::testing;
 
 Result<> save(Engine& engine, const fs::path& directory, std::vector<std::string> replaced = {}) {
-  TRY(engine.save_begin({directory.string(), R"({"note": "mine"})", std::move(replaced), 0}));
+  TRY(engine.save_begin({directory.string(), R"({"note": "mine"})", std::move(replaced), "", 0}));
   return engine.checkpoint_wait(-1);
 }
 
@@ -145,7 +146,7 @@ TEST(Checkpoint, KeepsWhatItSavedWhileTrainingGoesOn) {
     train_steps(*engine, params, 0, 1);
     const std::uint64_t saved = engine->digest().value();
     // So slowly that steps overtake it.
-    ASSERT_TRUE(engine->save_begin({(checkpoints.path() / "a").string(), "", {}, 100'000}));
+    ASSERT_TRUE(engine->save_begin({(checkpoints.path() / "a").string(), "", {}, "", 100'000}));
     train_steps(*engine, params, 1, 3);
     const std::uint64_t trained = engine->digest().value();
     ASSERT_TRUE(engine->checkpoint_wait(-1));
@@ -283,6 +284,34 @@ TEST_F(SavedOnce, AnyByteOfTheManifestFlipped) {
   }
   expect_unchanged();
   EXPECT_TRUE(load(*engine_, saved()));
+}
+
+// Well-formed and with a right checksum, as a bug or an attacker could make it.
+TEST_F(SavedOnce, AManifestThatContradictsItself) {
+  const Manifest sound = read_manifest(saved().string(), 0).value();
+  const auto refusal_of = [&](const std::function<void(Manifest&)>& change) {
+    Manifest changed = sound;
+    change(changed);
+    const auto decoded = decode_manifest(encode_manifest(changed), "here");
+    return decoded ? Error{ORLOP_OK, "accepted"} : decoded.error();
+  };
+  const std::vector<std::function<void(Manifest&)>> changes = {
+      [](Manifest& m) { m.params[1].dtype = Dtype::f32; },
+      [](Manifest& m) { m.params[1].unit = 1000; },
+      [](Manifest& m) { m.params[1].offset += 1ull << 40; },
+      [](Manifest& m) { m.blocks.pop_back(); },
+      [](Manifest& m) { std::swap(m.blocks[0], m.blocks[1]); },
+      [](Manifest& m) { m.blocks[1].range.begin += kShardGrain; },
+      [](Manifest& m) { m.blocks[0].stored.extent.runs.clear(); },
+      [](Manifest& m) { m.blocks[0].param_sums.pop_back(); },
+      [](Manifest& m) { m.blocks[0].file_offset = m.data_bytes + 4096; },
+      [](Manifest& m) { m.data_file = "../other"; },
+  };
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    const Error error = refusal_of(changes[i]);
+    EXPECT_EQ(error.status, ORLOP_CORRUPT) << i << ": " << error.message;
+  }
+  EXPECT_EQ(refusal_of([](Manifest&) {}).status, ORLOP_OK);
 }
 
 TEST_F(SavedOnce, ATruncatedManifest) {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _native
-from .._checkpoint import LATEST, MANIFEST
+from .._checkpoint import LATEST, MANIFEST, check_tensors
 from .._text import size
 from ..errors import InvalidArgumentError, NotFoundError, OrlopError
 from ._progress import progress
@@ -68,6 +68,7 @@ def _verify(directory: Path) -> str:
             show(done, of)
 
         _native.verify_checkpoint(str(directory), note)
+    check_tensors(directory, _native.describe_checkpoint(str(directory)))
     seconds = max(time.monotonic() - begin, 1e-9)
     return f"{size(total)} at {total / seconds / 1e9:.2f} GB/s"
 
