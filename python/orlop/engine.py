@@ -340,7 +340,8 @@ class Engine(nn.Module):
 
         That is parameters, masters, moments, the loss scale, counters, optimizer groups, the lr scheduler, the module's
         buffers, the random number generators of Python, torch and numpy, and `client_state`: a dict of JSON values and
-        tensors. States on NVMe are not copied: the store keeps them until the directory is deleted. With `save_latest`
+        tensors. States on NVMe are not copied: the store keeps them until the directory is deleted. Frozen parameters
+        are saved in any case, `exclude_frozen_parameters` or not. With `save_latest`
         the file `<save_dir>/latest` names this checkpoint once it is complete.
 
         Returns when the checkpoint is on the drive; with "orlop.checkpoint.background" when it has begun, and it is
@@ -350,9 +351,7 @@ class Engine(nn.Module):
         """
         self._check_usable()
         if exclude_frozen_parameters:
-            raise UnsupportedError(
-                "save_checkpoint: on exclude_frozen_parameters: a checkpoint holds every parameter; leave it out"
-            )
+            _log.logger.info("save_checkpoint: on exclude_frozen_parameters: frozen parameters are saved, too")
         if self._flow.backwards or self._flow.taken:
             _log.logger.warning(
                 "save_checkpoint: the gradients of the micro-batches since the last update are not saved: training "
