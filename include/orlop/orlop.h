@@ -402,7 +402,7 @@ enum {
 };
 
 /* Gives back what runs of this machine that have ended left under <nvme_path>/orlop and no checkpoint refers to; runs in
- * use are left alone. Every new run does it first. *bytes (may be NULL) receives how much. Errors: ORLOP_NOT_FOUND,
+ * use are left alone. Every run does it at its beginning and its end. *bytes (may be NULL) receives how much. Errors: ORLOP_NOT_FOUND,
  * ORLOP_NO_PERMISSION. Thread-safe. */
 ORLOP_API orlop_status orlop_store_reclaim(const char *nvme_path, uint32_t flags, uint64_t *bytes);
 

@@ -178,6 +178,14 @@ std::uint64_t reclaim(const Leftover& leftover) {
   return bytes;
 }
 
+std::uint64_t reclaim_under(const std::string& root) {
+  std::uint64_t bytes = 0;
+  for (const auto& directory : entries_of(root)) {
+    if (const auto leftover = find_leftover(directory)) bytes += reclaim(*leftover);
+  }
+  return bytes;
+}
+
 tl::unexpected<Error> busy(const std::string& path, const std::string& lock_path) {
   const auto owner = read_lock_owner(lock_path);
   if (!owner) {
@@ -289,13 +297,7 @@ std::uint64_t reclaimable_bytes(const std::string& nvme_path) {
   return bytes;
 }
 
-std::uint64_t reclaim_leftovers(const std::string& nvme_path) {
-  std::uint64_t bytes = 0;
-  for (const auto& directory : entries_of(root_of(nvme_path))) {
-    if (const auto leftover = find_leftover(directory)) bytes += reclaim(*leftover);
-  }
-  return bytes;
-}
+std::uint64_t reclaim_leftovers(const std::string& nvme_path) { return reclaim_under(root_of(nvme_path)); }
 
 Result<RunDirectory> RunDirectory::acquire(const std::string& nvme_path, const std::string& run_id, int rank) {
   TRY(check_run_id(run_id));
@@ -330,9 +332,10 @@ void RunDirectory::reclaim_set_aside() {
 }
 
 // The lock goes last: until then nobody else takes the directory for theirs. It stays where a store does, so that later
-// runs know the directory for one that has ended.
+// runs know the directory for one that has ended. What this run went on from may be needed no longer.
 RunDirectory::~RunDirectory() {
   if (!lock_.is_open()) return;
+  reclaim_under(paths_.root);
   if (!is_kept_) {
     static_cast<void>(::truncate(paths_.store.c_str(), 0));  // a forked child may hold the file, but no longer its space
     remove_file(paths_.store);

@@ -62,7 +62,7 @@ Result<> check_not_busy(const std::string& nvme_path, const std::string& run_id,
 // Bytes that acquire() would win back from what earlier runs left.
 std::uint64_t reclaimable_bytes(const std::string& nvme_path);
 
-// Wins them back; what acquire() does first.
+// Wins them back; what acquire() does first, and the end of a run last.
 std::uint64_t reclaim_leftovers(const std::string& nvme_path);
 
 }  // namespace orlop::swap

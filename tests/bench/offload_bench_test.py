@@ -398,9 +398,13 @@ class Damage(BenchTest):
 
             def flip() -> None:
                 offset = next(offsets)
-                with self.store().open("rb", buffering=0) as file:
-                    byte = os.pread(file.fileno(), 1, offset)
-                self.write(offset, bytes([byte[0] ^ 1]))
+                try:
+                    with self.store().open("rb", buffering=0) as file:
+                        byte = os.pread(file.fileno(), 1, offset)
+                except FileNotFoundError:
+                    return
+                if byte:  # else the program was faster: its store is being removed
+                    self.write(offset, bytes([byte[0] ^ 1]))
 
             self.assert_notices(process, flip)
 

@@ -205,6 +205,17 @@ TEST(RunDirectory, SetsAStoreAsideThatACheckpointRefersTo) {
   EXPECT_FALSE(fs::exists(kept.path)) << "and not longer than its checkpoint";
 }
 
+TEST(RunDirectory, GivesBackAtItsEndWhatItWentOnFrom) {
+  TemporaryDirectory directory;
+  const KeptStore kept(directory, "old", {{3, 2}});
+  {
+    const auto run = RunDirectory::acquire(directory.path(), "new", 0).value();
+    fs::remove_all(kept.saved);
+  }
+  EXPECT_TRUE(fs::is_empty(directory / "saved"));
+  EXPECT_FALSE(fs::exists(directory / "orlop"));
+}
+
 TEST(RunDirectory, GivesNothingUpWhereAPinCannotBeRead) {
   TemporaryDirectory directory;
   const KeptStore kept(directory, "old", {{3, 2}});
