@@ -54,10 +54,22 @@ class Save:
             self.directory.rmdir()  # if it was made for this one
 
 
+def setting(engine: Engine, name: str, default: Any = None) -> Any:
+    """A value of the configuration's block orlop.checkpoint."""
+    return engine._config.get(f"orlop.checkpoint.{name}", default)
+
+
+def goes_on_after(engine: Engine, error: Exception) -> bool:
+    """Whether a checkpoint that could not be saved is no more than a warning, which is given then."""
+    if setting(engine, "on_failure") != "continue":
+        return False
+    _log.logger.warning("%s; training goes on, as orlop.checkpoint.on_failure says", error)
+    return True
+
+
 def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> None:
     """Writes what only Python knows and lets the engine begin with the rest; `engine._save` is it from then on."""
     directory = _directory(save_dir, "save_checkpoint") / _checked_tag(tag)
-    settings = engine.config.get("orlop", {}).get("checkpoint") or {}
     state, tensors = _collect(engine, client_state)
     directory.mkdir(parents=True, exist_ok=True)
     save = Save(directory, directory / f"client-{uuid.uuid4()}.safetensors")
@@ -67,8 +79,8 @@ def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_sta
         save.abandon()
         raise
     client = {"python": json.dumps(state), "tensors": save.tensors.name, "tensors_sha256": checksum}
-    rate = (settings.get("rate") or _BACKGROUND_RATE) if settings.get("background") else 0
-    replaced = _superseded(directory, settings.get("keep"), save_latest)
+    rate = setting(engine, "rate", _BACKGROUND_RATE) if setting(engine, "background") else 0
+    replaced = _superseded(directory, setting(engine, "keep"), save_latest)
     latest = str(directory.parent / LATEST) if save_latest else None
     engine._save = save  # before the engine begins: Ctrl-C may come in between
     try:
@@ -303,10 +315,8 @@ def finish(engine: Engine, save: Save, wait: bool) -> Outcome:
             return Outcome.PENDING
     except OrlopError as error:
         save.abandon()
-        settings = engine.config.get("orlop", {}).get("checkpoint") or {}
-        if settings.get("on_failure") != "continue":
+        if not goes_on_after(engine, error):
             raise
-        _log.logger.warning("%s; training goes on, as orlop.checkpoint.on_failure says", error)
         return Outcome.FAILED
     save.complete()
     return Outcome.SAVED

@@ -363,15 +363,13 @@ class Engine(nn.Module):
             return self._save_as(save_dir, name, client_state, save_latest)
 
     def _save_as(self, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> bool:
-        settings = self.config.get("orlop", {}).get("checkpoint") or {}
         try:
             _checkpoint.begin(self, save_dir, tag, client_state, save_latest)
         except OSError as error:
-            if settings.get("on_failure") != "continue":
+            if not _checkpoint.goes_on_after(self, error):
                 raise
-            _log.logger.warning("%s; training goes on, as orlop.checkpoint.on_failure says", error)
             return False
-        if settings.get("background"):
+        if _checkpoint.setting(self, "background"):
             return True
         return self._finish_save(wait=True)
 

@@ -81,18 +81,26 @@ def test_it_trains_and_says_what_it_came_to(
     assert store_files(tmp_path) == []
 
 
-def test_ctrl_c_ends_it_with_a_summary_so_far(
-    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def run_interrupted(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after: int, out: Path, *arguments: str
 ) -> None:
+    """A run that Ctrl-C ends after so many steps."""
     update = training._update
 
     def interrupted(engine: orlop.Engine, batches: Any) -> training.Step:
-        if engine.global_steps == 3:
+        if engine.global_steps == after:
             raise KeyboardInterrupt
         return update(engine, batches)
 
-    monkeypatch.setattr(training, "_update", interrupted)
-    assert run(script, monkeypatch, tmp_path / "out") == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_update", interrupted)
+        assert run(script, patch, out, *arguments) == 130
+
+
+def test_ctrl_c_ends_it_with_a_summary_so_far(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_interrupted(script, monkeypatch, 3, tmp_path / "out")
     assert "3 of 80 planned (interrupted)" in capsys.readouterr().out
 
 
@@ -104,16 +112,7 @@ def test_interrupted_and_started_again_it_goes_on_where_it_was(
     script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(script, monkeypatch, tmp_path / "whole", "--steps", "12") == 0
-    update = training._update
-
-    def interrupted(engine: orlop.Engine, batches: Any) -> training.Step:
-        if engine.global_steps == 7:
-            raise KeyboardInterrupt
-        return update(engine, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_update", interrupted)
-        assert run(script, patch, tmp_path / "part", "--steps", "12") == 130
+    run_interrupted(script, monkeypatch, 7, tmp_path / "part", "--steps", "12")
     assert run(script, monkeypatch, tmp_path / "rest", "--steps", "12") == 0
     assert "going on after step 7" in capsys.readouterr().out
     assert losses(tmp_path / "rest") == losses(tmp_path / "whole")
@@ -123,17 +122,8 @@ def test_interrupted_and_started_again_it_goes_on_where_it_was(
 def test_a_run_with_other_options_or_fresh_starts_anew(
     script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    update = training._update
-
-    def interrupted(engine: orlop.Engine, batches: Any) -> training.Step:
-        if engine.global_steps == 6:
-            raise KeyboardInterrupt
-        return update(engine, batches)
-
     for arguments in (["--seed", "1"], ["--fresh"]):
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "_update", interrupted)
-            assert run(script, patch, tmp_path / "part", "--steps", "10") == 130
+        run_interrupted(script, monkeypatch, 6, tmp_path / "part", "--steps", "10")
         capsys.readouterr()
         assert run(script, monkeypatch, tmp_path / "rest", "--steps", "10", *arguments) == 0
         assert "going on" not in capsys.readouterr().out

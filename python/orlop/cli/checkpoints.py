@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -85,8 +84,3 @@ def line_of(directory: Path) -> tuple[str, ...]:
     if latest.is_file() and latest.read_text().strip() == directory.name:
         where += ", latest"
     return (directory.name, str(about["steps"]), about["created"], size(about["data_bytes"]), where)
-
-
-def describe(directory: Path) -> str:
-    """Everything a manifest says, for `orlop ls --json`."""
-    return json.dumps(_native.describe_checkpoint(str(directory)), indent=1)
