@@ -36,12 +36,6 @@ std::optional<fs::path> nearest_existing(fs::path path) {
   }
 }
 
-std::optional<std::uint64_t> device_of(const fs::path& path) {
-  struct stat status = {};
-  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
-  return static_cast<std::uint64_t>(status.st_dev);
-}
-
 Presence search(const fs::path& root, const CheckpointRef& checkpoint) {
   const fs::path name = fs::path(checkpoint.manifest).filename();
   std::error_code error;
@@ -68,6 +62,12 @@ CheckpointHeader CheckpointHeader::of(std::string_view id, std::uint32_t format)
 bool CheckpointHeader::has_magic() const { return magic == kMagic; }
 std::string_view CheckpointHeader::id_text() const { return {id.data(), ::strnlen(id.data(), id.size())}; }
 
+std::optional<std::uint64_t> device_of(const std::string& path) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return static_cast<std::uint64_t>(status.st_dev);
+}
+
 std::optional<std::string> checkpoint_id_at(const std::string& path) {
   CheckpointHeader header;
   std::ifstream file(path, std::ios::binary);
@@ -93,7 +93,7 @@ Presence presence_of(const CheckpointRef& checkpoint) {
   if (!checkpoint.is_complete && is_there(directory)) return Presence::gone;  // its process died before
   if (!checkpoint.link.empty()) return presence_by_link(checkpoint);
   const auto nearest = nearest_existing(directory.parent_path().parent_path());
-  if (!nearest || device_of(*nearest) != checkpoint.device) return Presence::unknown;
+  if (!nearest || device_of(nearest->string()) != checkpoint.device) return Presence::unknown;
   return search(*nearest, checkpoint);
 }
 

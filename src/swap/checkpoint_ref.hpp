@@ -42,6 +42,9 @@ enum class Presence : std::uint8_t {
 // makes the answer unknown.
 Presence presence_of(const CheckpointRef& checkpoint);
 
+// The filesystem that a path is on (st_dev); none when it cannot be told.
+std::optional<std::uint64_t> device_of(const std::string& path);
+
 // The id that the manifest at `path` begins with; none when there is no manifest.
 std::optional<std::string> checkpoint_id_at(const std::string& path);
 

@@ -1,7 +1,5 @@
 #include "swap/kept_blocks.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <unordered_map>
 
@@ -25,11 +23,6 @@ std::vector<GrainRun> joined_runs(const std::vector<HeldExtent>& extents) {
     }
   }
   return joined;
-}
-
-bool is_on_device(const std::string& directory, std::uint64_t device) {
-  struct stat status = {};
-  return ::stat(directory.c_str(), &status) == 0 && status.st_dev == device;
 }
 
 }  // namespace
@@ -70,7 +63,7 @@ Result<StoredStates> KeptBlocks::keep(const CheckpointRef& checkpoint, std::span
   const StoreIdentity& identity = store_.identity();
   Kept kept{{pin_path(directory_, identity.rank, checkpoint.id), identity.uuid, checkpoint, {}}, store_.held_extents()};
   kept.pin.runs = joined_runs(kept.extents);
-  if (is_on_device(directory_, checkpoint.device)) {
+  if (device_of(directory_) == checkpoint.device) {
     kept.pin.checkpoint.link = link_path(directory_, identity.rank, checkpoint.id);
   }
   TRY(write_pin(kept.pin));

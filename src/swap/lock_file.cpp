@@ -7,11 +7,11 @@
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <fstream>
 
-#include <fmt/chrono.h>
 #include <nlohmann/json.hpp>
+
+#include "base/stamp.hpp"
 
 namespace orlop::swap {
 namespace {
@@ -27,11 +27,6 @@ std::string running_boot_id() {
   std::string id;
   std::getline(file, id);
   return id;
-}
-
-std::string utc_now() {
-  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
 }
 
 // Between open and flock the owner may have unlinked the file: then what is locked is no longer what others see.

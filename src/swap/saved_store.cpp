@@ -23,15 +23,6 @@ std::optional<StoreHeader> header_at(const std::string& path) {
   return header;
 }
 
-// Past the page cache where the filesystem can: a checkpoint is read once.
-Result<unique_fd> open_to_read(const std::string& path) {
-  unique_fd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-  if (!fd.is_open() && errno == EINVAL) fd = unique_fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.is_open()) return fd;
-  const int error = errno;
-  return fail(status_of_errno(error), "open: on {}: {}", path, describe_errno(error));
-}
-
 std::uint64_t allocated_bytes(int fd) {
   struct stat status = {};
   return ::fstat(fd, &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * 512 : 0;
@@ -49,6 +40,14 @@ Result<SavedStore> SavedStore::open(const StoreRef& ref) {
   }
   return fail(ORLOP_NOT_FOUND, "store: on {}: no file there is that of run {}, opening {}", ref.directory, ref.run_id,
               ref.opening);
+}
+
+Result<unique_fd> open_to_read(const std::string& path) {
+  unique_fd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  if (!fd.is_open() && errno == EINVAL) fd = unique_fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.is_open()) return fd;
+  const int error = errno;
+  return fail(status_of_errno(error), "open: on {}: {}", path, describe_errno(error));
 }
 
 Result<> read_whole(int fd, const std::string& path, std::uint64_t offset, std::span<std::byte> into) {

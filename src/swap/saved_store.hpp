@@ -39,6 +39,9 @@ class SavedStore {
   std::string path_;
 };
 
+// Past the page cache where the filesystem can: a checkpoint is read once.
+Result<unique_fd> open_to_read(const std::string& path);
+
 // All of `into`, or an error: ORLOP_CORRUPT where the file ends too soon.
 Result<> read_whole(int fd, const std::string& path, std::uint64_t offset, std::span<std::byte> into);
 

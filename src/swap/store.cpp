@@ -8,10 +8,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <utility>
 
+#include "base/stamp.hpp"
 #include "swap/saved_store.hpp"
 #include "swap/store_header.hpp"
 #include "swap/sums.hpp"
@@ -68,13 +68,6 @@ std::string whose_file(const std::string& path, const StoreIdentity& ours) {
   StoreHeader header;
   if (fd.is_open() && ::pread(fd.get(), &header, sizeof header, 0) != static_cast<ssize_t>(sizeof header)) header = {};
   return whose(header, ours);
-}
-
-std::string random_uuid() {
-  std::ifstream file("/proc/sys/kernel/random/uuid");
-  std::string uuid;
-  std::getline(file, uuid);
-  return uuid;
 }
 
 }  // namespace

@@ -2,15 +2,13 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <chrono>
 #include <filesystem>
 #include <utility>
-
-#include <fmt/chrono.h>
 
 #include "base/bytes.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
+#include "base/stamp.hpp"
 #include "zero3/committed.hpp"
 
 namespace orlop::zero3 {
@@ -18,11 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::string utc_now() {
-  const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
-}
 
 // The blocks of the update come first, then the frozen units, cut alike.
 std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Block>& blocks, const Update& update) {
@@ -87,11 +80,6 @@ Result<std::string> make_directory(const std::string& given) {
               describe_errno(code));
 }
 
-std::uint64_t device_of(const std::string& directory) {
-  struct stat status = {};
-  return ::stat(directory.c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_dev) : 0;
-}
-
 // The checkpoints that will be gone: those to be removed, and the one this one takes the place of.
 std::vector<std::string> ids_of(const std::vector<std::string>& directories, const std::string& own, int rank) {
   std::vector<std::string> ids;
@@ -107,7 +95,7 @@ std::vector<std::string> ids_of(const std::vector<std::string>& directories, con
 Manifest Engine::manifest_now() const {
   const Committed& c = *committed_;
   Manifest manifest;
-  manifest.id = new_checkpoint_id();
+  manifest.id = random_uuid();
   manifest.created = utc_now();
   manifest.rank = communicator_->rank();
   manifest.world_size = communicator_->world_size();
@@ -142,7 +130,7 @@ Result<> Engine::save_begin(const SaveOptions& options) {
   Manifest manifest = manifest_now();
   TRY_ASSIGN(manifest.client, client_of(options.client_json));
   TRY_ASSIGN(const std::string directory, make_directory(options.directory));
-  const swap::CheckpointRef ref{manifest.id, manifest_path(directory, manifest.rank), device_of(directory), {}, false};
+  const swap::CheckpointRef ref{manifest.id, manifest_path(directory, manifest.rank), swap::device_of(directory).value_or(0), {}, false};
   c.replaced = ids_of(options.replaced, directory, manifest.rank);
   TRY_ASSIGN(auto stored, c.states->keep(ref, c.replaced));
   SnapshotOptions snapshot{directory, options.replaced, options.latest_file, {}, options.bytes_per_second};

@@ -285,13 +285,6 @@ json Manifest::to_json() const {
           {"client", client}};
 }
 
-std::string new_checkpoint_id() {
-  std::ifstream file("/proc/sys/kernel/random/uuid");
-  std::string id;
-  std::getline(file, id);
-  return id;
-}
-
 std::string manifest_path(const std::string& directory, int rank) {
   return (std::filesystem::path(directory) / fmt::format("rank{}.manifest", rank)).string();
 }

@@ -67,7 +67,6 @@ struct Manifest {
   [[nodiscard]] nlohmann::json to_json() const;
 };
 
-std::string new_checkpoint_id();
 std::string manifest_path(const std::string& directory, int rank);
 std::string encode_manifest(const Manifest& manifest);
 

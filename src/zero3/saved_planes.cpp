@@ -1,11 +1,8 @@
 #include "zero3/saved_planes.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <filesystem>
 
@@ -40,12 +37,7 @@ Result<SavedPlanes> SavedPlanes::open(const Manifest& manifest, const std::strin
 
 Result<> SavedPlanes::open_data() {
   data_path_ = (std::filesystem::path(directory_) / manifest_->data_file).string();
-  data_ = unique_fd(::open(data_path_.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-  if (!data_.is_open() && errno == EINVAL) data_ = unique_fd(::open(data_path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!data_.is_open()) {
-    const int error = errno;
-    return fail(status_of_errno(error), "checkpoint: on {}: {}", data_path_, describe_errno(error));
-  }
+  TRY_ASSIGN(data_, swap::open_to_read(data_path_));
   struct stat status = {};
   if (::fstat(data_.get(), &status) != 0 || static_cast<std::uint64_t>(status.st_size) < manifest_->data_bytes) {
     return fail(ORLOP_CORRUPT, "checkpoint: on {} ({} bytes): it was truncated, {} bytes were written; load an older "

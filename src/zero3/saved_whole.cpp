@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/durable_file.hpp"
+#include "base/stamp.hpp"
 #include "zero3/data_file.hpp"
 #include "zero3/saved_checkpoint.hpp"
 
@@ -103,7 +104,7 @@ Result<> check_target(const std::string& target) {
 // The same blocks, all in the data file.
 Manifest standing_alone(const Manifest& manifest) {
   Manifest whole = manifest;
-  whole.id = new_checkpoint_id();  // another checkpoint: the store is to keep nothing for it
+  whole.id = random_uuid();  // another checkpoint: the store is to keep nothing for it
   whole.store.reset();
   whole.data_bytes = 0;
   for (SavedBlock& block : whole.blocks) {
