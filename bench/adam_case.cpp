@@ -10,12 +10,13 @@
 #include "base/clock.hpp"
 #include "bench/adam_roof.hpp"
 #include "bench/statistics.hpp"
+#include "kernels/element.hpp"
 #include "numa/arena.hpp"
 
 namespace orlop::bench {
 namespace {
 
-using cpu_adam::AdamSpan;
+using cpu_adam::PlaneSpan;
 
 constexpr std::uint64_t kChunkElements = 256 * 1024;  // as the store's chunks
 constexpr std::uint64_t kDefaultArrayBytes = 1280_MiB;
@@ -61,7 +62,7 @@ Result<Arrays> take_arrays(numa::Arena& arena, AdamLayout layout, std::uint64_t 
   return arrays;
 }
 
-AdamSpan chunk_of(const Arrays& arrays, AdamLayout layout, std::uint64_t first, std::uint64_t count) {
+PlaneSpan chunk_of(const Arrays& arrays, AdamLayout layout, std::uint64_t first, std::uint64_t count) {
   const PlaneSizes sizes = plane_sizes(layout);
   return {
       .param = arrays.param + first * sizes.param,
@@ -75,7 +76,7 @@ AdamSpan chunk_of(const Arrays& arrays, AdamLayout layout, std::uint64_t first, 
 }
 
 // Weights of about 0.02, gradients of about 1e-3, moments as after some steps of them.
-void fill(const AdamSpan& span, AdamLayout layout, std::uint64_t first) {
+void fill(const PlaneSpan& span, AdamLayout layout, std::uint64_t first) {
   for (std::size_t i = 0; i != span.count; ++i) {
     const std::uint64_t random = (first + i + 1) * 0x9e3779b97f4a7c15ull;
     const float weight = static_cast<float>(static_cast<std::int32_t>(random >> 32)) * (0.02f / 2147483648.0f);
@@ -136,21 +137,21 @@ class AdamRun {
       : isa_(options.isa), layout_(options.layout), arrays_(arrays), elements_(elements) {}
 
   void fill_arrays(const cpu_adam::Workers& workers) const {
-    for_each_chunk(workers, [&](const AdamSpan& span, std::uint64_t first) { fill(span, layout_, first); });
+    for_each_chunk(workers, [&](const PlaneSpan& span, std::uint64_t first) { fill(span, layout_, first); });
   }
 
   Timing adam(const cpu_adam::Workers& workers, Sums sums) const {
-    const kernels::AdamConstants constants = kernels::make_constants(
+    const kernels::StepConstants constants = kernels::make_constants(
         {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .decoupled = true,
          .bias_correction = true},
         100, 1.0);
     const auto master = layout_ == AdamLayout::fp32 ? cpu_adam::Master::itself : cpu_adam::Master::split;
     const auto grad = layout_ == AdamLayout::fp32 ? cpu_adam::GradType::f32 : cpu_adam::GradType::bf16;
     return timed([&] {
-      for_each_chunk(workers, [&](const AdamSpan& span, std::uint64_t) {
-        const cpu_adam::AdamStretch stretch = {span.count, &constants};
+      for_each_chunk(workers, [&](const PlaneSpan& span, std::uint64_t) {
+        const cpu_adam::Stretch stretch = {span.count, &constants};
         cpu_adam::ChunkSums before, after;
-        cpu_adam::adam_chunk(isa_, master, grad, span, {&stretch, 1}, sums == Sums::before_and_after ? &before : nullptr,
+        cpu_adam::update_chunk(isa_, master, grad, span, {&stretch, 1}, sums == Sums::before_and_after ? &before : nullptr,
                              sums == Sums::none ? nullptr : &after);
       });
     });
@@ -162,7 +163,7 @@ class AdamRun {
     double least = std::numeric_limits<double>::infinity();
     for (const Roof roof : roofs_of(isa_, layout_)) {
       const Timing timing = timed([&] {
-        for_each_chunk(workers, [&](const AdamSpan& span, std::uint64_t) {
+        for_each_chunk(workers, [&](const PlaneSpan& span, std::uint64_t) {
           roof({span.param, span.lo, span.exp_avg, span.exp_avg_sq, span.grad, span.count}, mask);
         });
       });

@@ -1,4 +1,4 @@
-// Cast: arrays between fp32, bf16 and fp16 on a CUDA device, to nearest even, as kernels/adam_element.hpp
+// Cast: arrays between fp32, bf16 and fp16 on a CUDA device, to nearest even, as kernels/element.hpp
 // defines it.
 #pragma once
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/adam_element.hpp"
+#include "kernels/element.hpp"
 #include "kernels/element_type.hpp"
 
 namespace orlop::kernels {

@@ -1,7 +1,7 @@
 // ElementType: what an array on the device holds: whatever a gradient can be.
 #pragma once
 
-#include "kernels/adam_span.hpp"
+#include "kernels/plane_span.hpp"
 
 namespace orlop::kernels {
 

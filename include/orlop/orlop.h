@@ -145,6 +145,8 @@ typedef struct orlop_engine_params {
   const char *config_json; /* as for orlop_config_resolve; NULL means "{}" */
   const char *run_id;      /* names the run's directory <nvme_path>/orlop/<run_id>: letters, digits, '.', '_', '-'.
                               NULL derives one from host name, process and time. */
+  const char *optimizer_json; /* takes the place of the configuration's "optimizer" block, for programs that are handed an
+                                 optimizer otherwise; NULL: what the configuration says */
 } orlop_engine_params;
 
 /* Opens an engine: checks the configuration and finds the machine's cores, memory and device. Creates no file.
@@ -168,8 +170,8 @@ typedef enum orlop_dtype { ORLOP_F32 = 0, ORLOP_BF16 = 1, ORLOP_F16 = 2 } orlop_
 typedef enum orlop_plane {
   ORLOP_PLANE_PARAM = 0,      /* the parameter as the model computes with it */
   ORLOP_PLANE_MASTER = 1,     /* its fp32 value: equal to PARAM for fp32, joined from param + lo for bf16 */
-  ORLOP_PLANE_EXP_AVG = 2,    /* Adam's first moment m, fp32 */
-  ORLOP_PLANE_EXP_AVG_SQ = 3, /* Adam's second moment v, fp32 */
+  ORLOP_PLANE_EXP_AVG = 2,    /* Adam's first moment m, Lion's moment; fp32 */
+  ORLOP_PLANE_EXP_AVG_SQ = 3, /* Adam's second moment v, Adagrad's sum of squares; fp32 */
   ORLOP_PLANE_GRAD = 4        /* the accumulated gradient, fp32 on reading; valid from grad_ready until step */
 } orlop_plane;
 
@@ -224,22 +226,31 @@ ORLOP_API orlop_status orlop_param_write(orlop_engine *engine, uint32_t id, int3
 
 /* ---- Optimizer groups --------------------------------------------------------------------------------------- */
 
-/* Adam (Kingma & Ba 2015, algorithm 1) and AdamW (Loshchilov & Hutter 2019, algorithm 2). Every value is taken as it
- * stands (lr 0 is a learning rate of 0): start from orlop_group_get. */
+/* An engine has one optimizer, which the configuration's optimizer.type names and which decides what states there are.
+ * ADAM: Adam (Kingma & Ba 2015, algorithm 1) and AdamW (Loshchilov & Hutter 2019, algorithm 2); EXP_AVG and EXP_AVG_SQ.
+ * ADAGRAD: Duchi, Hazan & Singer 2011, with diagonal matrices; EXP_AVG_SQ is the sum of squared gradients.
+ * LION: Chen et al. 2023, algorithm 2; EXP_AVG.
+ * EXTERNAL: the program's own. orlop_step then finds the norm, finiteness, clip factor and loss scale and counts the
+ * update, but leaves parameters alone: the program reads GRAD (to be multiplied with clip_factor / loss_scale), writes
+ * MASTER, and calls orlop_grad_discard. A step that was skipped has discarded them itself. */
+enum { ORLOP_OPTIMIZER_ADAM = 0, ORLOP_OPTIMIZER_ADAGRAD = 1, ORLOP_OPTIMIZER_LION = 2, ORLOP_OPTIMIZER_EXTERNAL = 3 };
+
+/* Every value is taken as it stands (lr 0 is a learning rate of 0): start from orlop_group_get. */
 typedef struct orlop_group_params {
   uint32_t struct_size;
-  uint32_t decoupled_weight_decay; /* 1 AdamW, 0 Adam with L2 regularisation */
+  uint32_t decoupled_weight_decay; /* ADAM: 1 AdamW, 0 Adam with L2 regularisation; ADAGRAD always 0, LION always 1 */
   double lr;
   double beta1;
   double beta2;
   double eps;
   double weight_decay;
-  uint32_t bias_correction; /* 1 or 0 */
-  uint32_t reserved;
+  uint32_t bias_correction; /* 1 or 0; ADAM */
+  int32_t optimizer;        /* ORLOP_OPTIMIZER_*, the engine's: leave it as orlop_group_get gives it */
+  double lr_decay;          /* ADAGRAD: update t uses lr / (1 + (t - 1) lr_decay) */
 } orlop_group_params;
 
 /* A group starts with the configuration's optimizer.params. Setting takes effect with the next orlop_step_begin.
- * Errors: ORLOP_INVALID_ARGUMENT (group number, values out of range: lr >= 0, 0 <= beta < 1, eps >= 0, decay >= 0). */
+ * Errors: ORLOP_INVALID_ARGUMENT (group number, values out of range: lr >= 0, 0 <= beta < 1, eps >= 0, decay >= 0; another optimizer than the engine's). */
 ORLOP_API orlop_status orlop_group_get(orlop_engine *engine, int32_t group, orlop_group_params *params);
 ORLOP_API orlop_status orlop_group_set(orlop_engine *engine, int32_t group, const orlop_group_params *params);
 

@@ -31,6 +31,7 @@ class EngineParams(Structure):
         ("reserved", c_uint32),
         ("config_json", c_char_p),
         ("run_id", c_char_p),
+        ("optimizer_json", c_char_p),
     ]
 
 
@@ -57,7 +58,8 @@ class GroupParams(Structure):
         ("eps", c_double),
         ("weight_decay", c_double),
         ("bias_correction", c_uint32),
-        ("reserved", c_uint32),
+        ("optimizer", c_int32),
+        ("lr_decay", c_double),
     ]
 
 

@@ -126,6 +126,7 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
         "skipped_steps": engine.skipped_steps,
         "global_samples": engine.global_samples,
         "groups": engine.optimizer.group_values(),
+        "optimizer_states": None if engine._torch_update is None else engine._torch_update.states(),
         "lr_scheduler": scheduler.state_dict() if hasattr(scheduler, "state_dict") else None,
         "rng": _rng.states(),
         "buffers": engine._own_tensors(),
@@ -294,6 +295,8 @@ def restore(engine: Engine, saved: Saved, with_states: bool, with_scheduler: boo
         engine.global_samples = values["global_samples"]
         engine.micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
         engine.optimizer.set_group_values(values["groups"])
+        if engine._torch_update is not None:
+            engine._torch_update.set_states(values["optimizer_states"])
         _rng.restore(values["rng"])
     if with_scheduler and engine.lr_scheduler is not None and values["lr_scheduler"] is not None:
         engine.lr_scheduler.load_state_dict(values["lr_scheduler"])

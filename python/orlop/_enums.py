@@ -56,6 +56,15 @@ class Plane(IntEnum):
     GRAD = 4
 
 
+class OptimizerKind(IntEnum):
+    """What an engine trains with."""
+
+    ADAM = 0
+    ADAGRAD = 1
+    LION = 2
+    EXTERNAL = 3
+
+
 PARAM_FROZEN = 1
 LOAD_PARAMS_ONLY = 1
 RECLAIM_DRY_RUN = 1

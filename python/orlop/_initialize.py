@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Optional
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from . import _log
-from ._enums import DeviceKind
+from ._enums import DeviceKind, OptimizerKind
 from ._hooks import GradientFlow
 from ._native import NativeEngine
 from ._parameters import (
@@ -24,10 +25,11 @@ from ._parameters import (
     device_of,
     parameters_of,
 )
+from ._torch_update import TorchUpdate, check_runnable
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
 from .errors import ConfigError
-from .optimizer import Groups, Optimizer, client_of, groups_of
+from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
 PRINT_CONFIG = "ORLOP_PRINT_CONFIG"  # in the environment: print every engine's configuration
 
@@ -49,8 +51,9 @@ def initialize(
     """Gives a model's parameters and optimizer states to an engine.
 
     model: its parameters are converted to bfloat16 if bf16.enabled says so, and become views of the engine's memory.
-    optimizer: a new torch Adam or AdamW, or a function that makes one from parameter groups; its groups' values are
-        used. By default the configuration's "optimizer" block.
+    optimizer: a new torch optimizer, or a function that makes one from parameter groups; its groups' values are used.
+        AdamW, Adam and Adagrad run in the engine, others in torch, in fp32 on the host, with states that stay there. By
+        default the configuration's "optimizer" block.
     model_parameters: parameters, or groups of them as for a torch optimizer; by default all that require a gradient.
     training_data: a dataset; the returned loader gives shuffled micro-batches of train_micro_batch_size_per_gpu.
     lr_scheduler: a torch scheduler made for `optimizer`, or a function that makes one for the optimizer it is given.
@@ -75,7 +78,7 @@ def initialize(
     _set_precision(model, resolved)
     groups, client = _choose_optimizer(model, optimizer, model_parameters)
     parameters = parameters_of(model, groups)
-    native = _open(resolved, parameters)
+    native = _open(resolved, parameters, client)
     try:
         engine_optimizer, flow = _move_in(native, resolved, parameters, groups, client)
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
@@ -83,7 +86,10 @@ def initialize(
         _move_out(native, parameters)
         raise
     flow.attach([parameter for parameter in parameters if not parameter.is_frozen])
-    engine = Engine(model, resolved, native, parameters, engine_optimizer, flow, scheduler)
+    torch_update = None
+    if client is not None and engine_optimizer.kind is OptimizerKind.EXTERNAL:
+        torch_update = TorchUpdate(native, parameters, client)
+    engine = Engine(model, resolved, native, parameters, engine_optimizer, flow, scheduler, torch_update)
     engine.training_dataloader = loader
     return engine, engine_optimizer, loader, scheduler
 
@@ -122,10 +128,21 @@ def _choose_optimizer(
     return groups, client
 
 
-def _open(config: Config, parameters: list[Parameter]) -> NativeEngine:
+def _open(config: Config, parameters: list[Parameter], client: torch.optim.Optimizer | None) -> NativeEngine:
     device = device_of(parameters)
     kind = DeviceKind.CUDA if device.type == "cuda" else DeviceKind.HOST
-    return NativeEngine(config.text, kind, device.index or 0)
+    optimizer = None
+    if client is not None:
+        block = block_of(client)
+        if block["type"] == "External":
+            check_runnable(client, str(config.get("zero_optimization.offload_optimizer.device", "none")))
+        optimizer = json.dumps(block)
+    elif config.get("optimizer.type") == "External":
+        raise ConfigError(
+            'initialize: on "optimizer.type" ("External"): the optimizer that updates the parameters is missing: give '
+            "a torch optimizer as `optimizer`"
+        )
+    return NativeEngine(config.text, kind, device.index or 0, optimizer)
 
 
 def _move_in(

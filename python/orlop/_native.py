@@ -128,10 +128,11 @@ def reclaim(nvme_path: str, dry_run: bool) -> int:
 class NativeEngine:
     """Owns an `orlop_engine *`."""
 
-    def __init__(self, config: str, device_kind: DeviceKind, device_index: int) -> None:
+    def __init__(self, config: str, device_kind: DeviceKind, device_index: int, optimizer: str | None = None) -> None:
         params = sized(EngineParams)
         params.device_kind, params.device_index = device_kind, device_index
         params.config_json = config.encode()
+        params.optimizer_json = None if optimizer is None else optimizer.encode()
         self._pid = os.getpid()
         self._is_forked = False
         self._handle = c_void_p()

@@ -23,6 +23,7 @@ from ._hooks import GradientFlow
 from ._native import NativeEngine
 from ._parameters import Parameter, half_precision
 from ._timeline import Timeline
+from ._torch_update import TorchUpdate
 from .config import Config
 from .errors import InvalidArgumentError, OrlopError, OutOfOrderError, UnsupportedError
 from .optimizer import Optimizer
@@ -57,6 +58,7 @@ class Engine(nn.Module):
         optimizer: Optimizer,
         flow: GradientFlow,
         lr_scheduler: Any = None,
+        torch_update: TorchUpdate | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -75,6 +77,7 @@ class Engine(nn.Module):
         self._native = native
         self._flow = flow
         self._registered = parameters
+        self._torch_update = torch_update
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._step_applied = False
         self._save: _checkpoint.Save | None = None
@@ -155,13 +158,15 @@ class Engine(nn.Module):
 
     def _update(self, lr_kwargs: dict[str, Any]) -> None:
         self._check_parameters()
-        self._finish_save(wait=False)
+        self._finish_save(wait=self._torch_update is not None)  # torch writes to parameters' memory itself
         self.optimizer.send_groups()
         if self.device.type == "cuda":  # what was queued before still reads the parameters as they were
             torch.cuda.current_stream(self.device).synchronize()
         try:
             self._native.step_begin()
             report = StepReport.of(self._native.step_wait())
+            if self._torch_update is not None and not report.skipped:
+                self._torch_update.apply(report)
         except KeyboardInterrupt:
             self._native.cancel()
             with contextlib.suppress(OrlopError):  # what was being saved is cancelled, too, unless it was complete
@@ -297,8 +302,9 @@ class Engine(nn.Module):
     def read_plane(self, parameter: str | nn.Parameter, plane: str) -> Tensor:
         """One array of a parameter's state, wherever it lives, as an fp32 CPU tensor of the parameter's shape.
 
-        `plane` is "param", "master" (the fp32 value), "exp_avg", "exp_avg_sq", or "grad" (accumulated since the last
-        update). Raises InvalidArgumentError for an unknown name and for planes that a frozen parameter does not have.
+        `plane` is "param", "master" (the fp32 value), "exp_avg" (Adam, Lion), "exp_avg_sq" (Adam; Adagrad's sum of
+        squares), or "grad" (accumulated since the last update). Raises InvalidArgumentError for an unknown name and for
+        planes that the optimizer or a frozen parameter does not have.
         """
         found = self._find(parameter)
         values = torch.empty(found.tensor.shape, dtype=torch.float32)

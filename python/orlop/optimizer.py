@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ._abi import GroupParams, sized
+from ._enums import OptimizerKind
 from ._hooks import GradientFlow
 from ._native import NativeEngine
 from .errors import ConfigError, InvalidArgumentError, OutOfOrderError, UnsupportedError
@@ -20,11 +21,11 @@ _REFUSED_OPTIONS = ("amsgrad", "maximize", "differentiable")
 
 
 class Optimizer(torch.optim.Optimizer):
-    """Adam or AdamW, run by the engine where the states are.
+    """AdamW, Adam, Adagrad or Lion, run by the engine where the states are; or another of torch's, which torch runs.
 
     `param_groups` are torch's: what a learning-rate scheduler writes into them (lr, betas, eps, weight_decay) is used
-    by the next update. Updates happen in `engine.step()`. The moments are not in `state`; `engine.read_plane` reads
-    them.
+    by the next update. Updates happen in `engine.step()`. The engine's states are not in `state`; `engine.read_plane`
+    reads them.
     """
 
     def __init__(self, native: NativeEngine, flow: GradientFlow, groups: Groups, client: torch.optim.Optimizer | None):
@@ -33,6 +34,7 @@ class Optimizer(torch.optim.Optimizer):
         self._client = client
         self._is_complete = False
         self._base = native.group(0)  # what the configuration says
+        self.kind = OptimizerKind(self._base.optimizer)
         self._sent: dict[int, tuple[float, ...]] = {}
         super().__init__([dict(group) for group in groups], self._defaults())
         if client is not None:
@@ -42,42 +44,61 @@ class Optimizer(torch.optim.Optimizer):
         self.send_groups()
 
     def _defaults(self) -> dict[str, Any]:
+        if self.kind is OptimizerKind.EXTERNAL:
+            return {}
         base = self._base
-        return {
-            "lr": base.lr,
-            "betas": (base.beta1, base.beta2),
-            "eps": base.eps,
-            "weight_decay": base.weight_decay,
-            "bias_correction": bool(base.bias_correction),
-        }
+        values: dict[str, Any] = {"lr": base.lr, "weight_decay": base.weight_decay}
+        if self.kind in (OptimizerKind.ADAM, OptimizerKind.LION):
+            values["betas"] = (base.beta1, base.beta2)
+        if self.kind in (OptimizerKind.ADAM, OptimizerKind.ADAGRAD):
+            values["eps"] = base.eps
+        if self.kind is OptimizerKind.ADAGRAD:
+            values["lr_decay"] = base.lr_decay
+        if self.kind is OptimizerKind.ADAM:
+            values["bias_correction"] = bool(base.bias_correction)
+        return values
 
     def send_groups(self) -> None:
         """Tells the engine the values of the groups that have changed."""
+        if self.kind is OptimizerKind.EXTERNAL:
+            return
         for index, group in enumerate(self.param_groups):
             values = self._values(index, group)
             if values != self._sent.get(index):
-                self._native.set_group(index, _group_params(values))
+                self._native.set_group(index, self._group_params(values))
                 self._sent[index] = values
 
     def _values(self, index: int, group: dict[str, Any]) -> tuple[float, ...]:
         for option in _REFUSED_OPTIONS:
             if group.get(option):
                 raise UnsupportedError(f"optimizer: on {option} of group {index}: not supported; leave it False")
-        beta1, beta2 = group["betas"]
+        base = self._base
+        beta1, beta2 = group.get("betas", (base.beta1, base.beta2))
         return (
             float(self._is_decoupled(group)),
             float(group["lr"]),
             float(beta1),
             float(beta2),
-            float(group["eps"]),
+            float(group.get("eps", base.eps)),
             float(group["weight_decay"]),
             float(group.get("bias_correction", True)),
+            float(group.get("lr_decay", 0.0)),
         )
 
     def _is_decoupled(self, group: dict[str, Any]) -> bool:
+        if self.kind is not OptimizerKind.ADAM:
+            return bool(self._base.decoupled_weight_decay)
         if self._client is None:
             return bool(group.get("decoupled_weight_decay", self._base.decoupled_weight_decay))
         return isinstance(self._client, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))
+
+    def _group_params(self, values: tuple[float, ...]) -> GroupParams:
+        params = sized(GroupParams)
+        params.decoupled_weight_decay = int(values[0])
+        params.lr, params.beta1, params.beta2, params.eps, params.weight_decay = values[1:6]
+        params.bias_correction, params.lr_decay = int(values[6]), values[7]
+        params.optimizer = self.kind
+        return cast(GroupParams, params)
 
     def group_values(self) -> list[dict[str, Any]]:
         """Every group without its parameters."""
@@ -140,18 +161,10 @@ class Optimizer(torch.optim.Optimizer):
         self.set_group_values([{key: value for key, value in group.items() if key != "params"} for group in saved])
 
 
-def _group_params(values: tuple[float, ...]) -> GroupParams:
-    params = sized(GroupParams)
-    params.decoupled_weight_decay = int(values[0])
-    params.lr, params.beta1, params.beta2, params.eps, params.weight_decay = values[1:6]
-    params.bias_correction = int(values[6])
-    return cast(GroupParams, params)
-
-
 def client_of(optimizer: Any, parameters: Groups) -> torch.optim.Optimizer:
     """The torch optimizer that the caller gave, or that their function makes.
 
-    Raises UnsupportedError for one that is not Adam or AdamW, and OutOfOrderError for one that has been used.
+    Raises OutOfOrderError for one that has been used.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         if not callable(optimizer):
@@ -160,17 +173,22 @@ def client_of(optimizer: Any, parameters: Groups) -> torch.optim.Optimizer:
                 "makes one from parameter groups"
             )
         optimizer = optimizer(parameters)
-    name = type(optimizer).__name__
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
-        raise UnsupportedError(
-            f"initialize: on optimizer {name}: the engine runs Adam and AdamW; give torch.optim.AdamW, or none and an "
-            '"optimizer" block in the configuration'
-        )
-    if optimizer.state:
+    if any(state.get("step", 1) != 0 for state in optimizer.state.values()):  # Adagrad has states from the start
         raise OutOfOrderError(
-            f"initialize: on optimizer {name}: it has taken steps already and its states would be lost; give a new one"
+            f"initialize: on optimizer {type(optimizer).__name__}: it has taken steps already and its states would be "
+            "lost; give a new one"
         )
     return cast(torch.optim.Optimizer, optimizer)
+
+
+def block_of(client: torch.optim.Optimizer) -> dict[str, Any]:
+    """The configuration's optimizer block that a torch optimizer stands for; "External" for one that torch runs."""
+    if type(client) is torch.optim.Adagrad:
+        initial = client.defaults["initial_accumulator_value"]
+        return {"type": "Adagrad", "params": {"initial_accumulator_value": initial}}
+    if type(client) in (torch.optim.Adam, torch.optim.AdamW):
+        return {"type": type(client).__name__}
+    return {"type": "External"}
 
 
 def groups_of(model_parameters: Iterable[Any] | None, model: nn.Module) -> Groups:

@@ -1,6 +1,7 @@
 #include "base/config.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <string>
 #include <utility>
@@ -283,14 +284,49 @@ class Resolver {
            "fp16.enabled and bf16.enabled make parameters {}; switch one of them or leave param_dtype out", type);
   }
 
-  // DeepSpeed drops such parameters in silence.
+  static constexpr std::string_view kOptimizer = "optimizer.type";
+  static constexpr std::string_view kOptimizerParams = "optimizer.params.";
+
+  // DeepSpeed drops parameters without a type in silence.
   void check_optimizer() {
-    if (!value("optimizer.type").is_null()) return;
     for (const ConfigKey& key : config_keys()) {
-      if (key.path.starts_with("optimizer.params.") && is_given(key.path)) {
+      if (!key.path.starts_with(kOptimizerParams) || !is_given(key.path)) continue;
+      if (value(kOptimizer).is_null()) {
         return refuse(key.path, "optimizer.type is missing; write \"type\": \"AdamW\" beside \"params\"");
       }
+      if (applies(key)) continue;
+      setting(key.path).why = fmt::format("without effect: {} has no such parameter", get<std::string>(kOptimizer));
+      if (asks_for_something(key)) {
+        refuse(key.path, "{} has no such parameter; leave it out", get<std::string>(kOptimizer));
+      }
     }
+    derive_optimizer_params();
+  }
+
+  // Whether the optimizer has such a parameter; true for keys that are none.
+  bool applies(const ConfigKey& key) {
+    if (!key.path.starts_with(kOptimizerParams) || key.status != KeyStatus::honoured) return true;
+    const json& type = value(kOptimizer);
+    const std::string_view name = key.path.substr(kOptimizerParams.size());
+    const auto is_one_of = [&](std::initializer_list<std::string_view> names) {
+      return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    if (type == "External") return false;
+    if (is_one_of({"lr", "weight_decay"})) return true;
+    if (type == "Lion") return name == "betas";
+    if (type == "Adagrad") return is_one_of({"eps", "lr_decay", "initial_accumulator_value"});
+    return is_one_of({"betas", "eps", "adam_w_mode", "bias_correction"});
+  }
+
+  // The table's defaults are Adam's.
+  void derive_optimizer_params() {
+    const auto derive = [&](std::string_view path, json fallback) {
+      if (!is_given(path)) set_derived(path, std::move(fallback), fmt::format("{}'s default", get<std::string>(kOptimizer)));
+    };
+    if (value(kOptimizer) == "Lion") derive("optimizer.params.betas", {0.9, 0.99});
+    if (value(kOptimizer) != "Adagrad") return;
+    derive("optimizer.params.lr", 0.01);
+    derive("optimizer.params.eps", 1e-10);
   }
 
   void check_run_id() {
@@ -380,7 +416,7 @@ class Resolver {
     config.dtype = is_true("fp16.enabled") ? ORLOP_F16 : is_true("bf16.enabled") ? ORLOP_BF16 : ORLOP_F32;
     if (config.dtype == ORLOP_F16) config.fp16 = fp16_settings();
     config.zero_stage = get<int>("zero_optimization.stage");
-    if (!value("optimizer.type").is_null()) config.adam = adam_settings();
+    if (!value(kOptimizer).is_null()) config.optimizer = optimizer_settings();
     fill_offload(config);
     fill_own(config);
     config.entries = entries();
@@ -399,16 +435,28 @@ class Resolver {
             .auto_cast = is_true("fp16.auto_cast")};
   }
 
-  AdamSettings adam_settings() {
+  OptimizerType optimizer_type() {
+    const json& type = value(kOptimizer);
+    return type == "Adagrad"    ? OptimizerType::adagrad
+           : type == "Lion"     ? OptimizerType::lion
+           : type == "External" ? OptimizerType::external
+                                : OptimizerType::adam;
+  }
+
+  OptimizerSettings optimizer_settings() {
     const json& betas = value("optimizer.params.betas");
-    const bool decoupled = value("optimizer.type") == "AdamW" || is_true("optimizer.params.adam_w_mode");
-    return {.lr = get<double>("optimizer.params.lr"),
+    const bool as_adam_w = value(kOptimizer) == "AdamW" || is_true("optimizer.params.adam_w_mode");
+    const OptimizerType type = optimizer_type();
+    return {.type = type,
+            .lr = get<double>("optimizer.params.lr"),
             .beta1 = betas[0].get<double>(),
             .beta2 = betas[1].get<double>(),
             .eps = get<double>("optimizer.params.eps"),
             .weight_decay = get<double>("optimizer.params.weight_decay"),
-            .decay_kind = decoupled ? WeightDecay::decoupled : WeightDecay::l2,
-            .bias_correction = is_true("optimizer.params.bias_correction")};
+            .decoupled_decay = type == OptimizerType::lion || (type == OptimizerType::adam && as_adam_w),
+            .bias_correction = is_true("optimizer.params.bias_correction"),
+            .lr_decay = get<double>("optimizer.params.lr_decay"),
+            .initial_accumulator = get<double>("optimizer.params.initial_accumulator_value")};
   }
 
   void fill_offload(Config& config) {
@@ -472,6 +520,15 @@ json::json_pointer pointer_of(std::string path) {
 }
 
 }  // namespace
+
+Result<> Config::replace_optimizer(std::string_view block) {
+  TRY_ASSIGN(Config other, resolve_config(fmt::format(R"({{"optimizer": {}}})", block), 1));
+  const auto is_optimizers = [](const ConfigEntry& entry) { return entry.key.starts_with("optimizer."); };
+  optimizer = other.optimizer;
+  const auto at = entries.erase(std::remove_if(entries.begin(), entries.end(), is_optimizers), entries.end());
+  std::copy_if(other.entries.begin(), other.entries.end(), std::inserter(entries, at), is_optimizers);
+  return {};
+}
 
 json Config::to_json() const {
   json values = json::object();

@@ -14,16 +14,20 @@
 
 namespace orlop {
 
-enum class WeightDecay : std::uint8_t { decoupled, l2 };  // AdamW, Adam
+enum class OptimizerType : std::uint8_t { adam, adagrad, lion, external };
 
-struct AdamSettings {
+// The optimizer block. Types use what of it they have.
+struct OptimizerSettings {
+  OptimizerType type = OptimizerType::adam;
   double lr = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0;
-  WeightDecay decay_kind = WeightDecay::decoupled;
+  bool decoupled_decay = true;  // AdamW, Lion; false: Adam, Adagrad
   bool bias_correction = true;
+  double lr_decay = 0;
+  double initial_accumulator = 0;
 };
 
 enum class OffloadDevice : std::uint8_t { none, cpu, nvme };
@@ -71,7 +75,7 @@ struct Config {
   std::optional<std::uint64_t> steps_per_print;  // none: never
   orlop_dtype dtype = ORLOP_F32;
   std::optional<Fp16Settings> fp16;  // set when dtype is ORLOP_F16
-  std::optional<AdamSettings> adam;  // none: the file names no optimizer
+  std::optional<OptimizerSettings> optimizer;  // none: the file names no optimizer
   int zero_stage = 0;
 
   OffloadDevice offload_optimizer = OffloadDevice::none;
@@ -89,6 +93,9 @@ struct Config {
   std::vector<ConfigEntry> entries;   // one for every key, in the table's order
   std::vector<std::string> notes;     // one sentence each: what is harmless here
   std::vector<std::string> warnings;  // one sentence each: names that mean nothing
+
+  // Makes `block`, a JSON object, the optimizer block. Error: ORLOP_INVALID_CONFIG.
+  Result<> replace_optimizer(std::string_view block);
 
   // {"values": ..., "entries": [...], "notes": [...], "warnings": [...]} as orlop_config_resolve writes it.
   // Resolving `values` again gives the same values.

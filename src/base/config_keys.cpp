@@ -197,16 +197,18 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .refused("type of the model's buffers", "buffers keep their type here; cast them in your program"),
 
     block("optimizer", "The optimizer, run by the engine where the states are."),
-    choice("optimizer.type", "null", "Adam|AdamW")
-        .honoured(
-            "AdamW: decoupled weight decay; Adam: as params.adam_w_mode says; no others in this version",
-            "the program gives the optimizer"),
+    choice("optimizer.type", "null", "Adam|AdamW|Adagrad|Lion|External")
+        .honoured("AdamW: decoupled weight decay; Adam: as params.adam_w_mode says; External: the program updates the "
+                  "parameters itself. From Python also any class of torch.optim, run by torch on the host",
+                  "the program gives the optimizer"),
     boolean("optimizer.legacy_fusion", "false").noted("which fused kernel", "the kernel is the engine's own"),
     block("optimizer.params", "What every parameter group starts with."),
-    number("optimizer.params.lr", "0.001").honoured("learning rate"),
-    betas("optimizer.params.betas").honoured("decay rates of the two moments"),
-    number("optimizer.params.eps", "1e-8").honoured("added to the denominator"),
-    number("optimizer.params.weight_decay", "0").honoured("weight decay"),
+    number("optimizer.params.lr", "0.001").honoured("learning rate; of Adagrad 0.01 unless given"),
+    betas("optimizer.params.betas").honoured("decay rates of the moments; of Lion [0.9, 0.99] unless given"),
+    number("optimizer.params.eps", "1e-8").honoured("added to the denominator; of Adagrad 1e-10 unless given"),
+    number("optimizer.params.weight_decay", "0").honoured("weight decay: decoupled for AdamW and Lion, else L2"),
+    number("optimizer.params.lr_decay", "0").honoured("Adagrad: update t uses lr / (1 + (t - 1) lr_decay)"),
+    number("optimizer.params.initial_accumulator_value", "0").honoured("Adagrad: what sums of squares start with"),
     boolean("optimizer.params.adam_w_mode", "true")
         .also("optimizer.params.adamw_mode")
         .honoured("type Adam: decoupled weight decay (AdamW) if true, L2 regularisation if false"),

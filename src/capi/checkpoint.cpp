@@ -42,7 +42,8 @@ Result<> check_request(const zero3::Manifest& manifest, const ReadRequest& reque
                 request.range.begin, request.range.end, param.numel);
   }
   const bool is_frozen = param.training == zero3::Training::frozen;
-  if (request.plane == zero3::Plane::grad || (is_frozen && request.plane != zero3::Plane::param)) {
+  if (request.plane == zero3::Plane::grad || !has_plane(manifest.optimizer, request.plane) ||
+      (is_frozen && request.plane != zero3::Plane::param)) {
     return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": that plane was not saved", kCall, param.name);
   }
   return {};

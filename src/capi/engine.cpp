@@ -33,6 +33,7 @@ Result<zero3::EngineOptions> options_of(const orlop_engine_params& given) {
   options.device_index = given.device_index;
   TRY_ASSIGN(options.config, resolve_config(given.config_json == nullptr ? "{}" : given.config_json,
                                           options.world_size));
+  if (given.optimizer_json != nullptr) TRY(options.config.replace_optimizer(given.optimizer_json));
   if (given.run_id != nullptr) options.run_id = given.run_id;
   const std::string& run_id = options.run_id.empty() ? options.config.run_id.value_or("") : options.run_id;
   if (!run_id.empty() || given.run_id != nullptr) TRY(check_run_id(run_id));
@@ -97,6 +98,11 @@ Result<> wait_for_step(zero3::Engine& engine, int32_t timeout_ms, orlop_step_rep
   TRY(check_report(report));
   TRY_ASSIGN(const zero3::StepReport done, engine.step_wait(timeout_ms));
   return report == nullptr ? Result<>{} : capi::fill_struct("wait for step", report, report_of(done));
+}
+
+Result<kernels::Optimizer> optimizer_of(const char* call, std::int32_t value) {
+  if (value >= ORLOP_OPTIMIZER_ADAM && value <= ORLOP_OPTIMIZER_EXTERNAL) return static_cast<kernels::Optimizer>(value);
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on optimizer {}: there is none of that number", call, value);
 }
 
 }  // namespace
@@ -189,7 +195,7 @@ orlop_status orlop_param_write(orlop_engine* engine, uint32_t id, int32_t plane,
 
 orlop_status orlop_group_get(orlop_engine* engine, int32_t group, orlop_group_params* params) {
   return with_engine("get optimizer group", engine, [&](zero3::Engine& e) -> Result<> {
-    TRY_ASSIGN(const kernels::AdamHyper hyper, e.group(group));
+    TRY_ASSIGN(const kernels::HyperParams hyper, e.group(group));
     orlop_group_params out{};
     out.decoupled_weight_decay = hyper.decoupled ? 1 : 0;
     out.lr = hyper.lr;
@@ -198,6 +204,8 @@ orlop_status orlop_group_get(orlop_engine* engine, int32_t group, orlop_group_pa
     out.eps = hyper.eps;
     out.weight_decay = hyper.weight_decay;
     out.bias_correction = hyper.bias_correction ? 1 : 0;
+    out.optimizer = static_cast<std::int32_t>(hyper.optimizer);
+    out.lr_decay = hyper.lr_decay;
     return capi::fill_struct("get optimizer group", params, out);
   });
 }
@@ -205,13 +213,16 @@ orlop_status orlop_group_get(orlop_engine* engine, int32_t group, orlop_group_pa
 orlop_status orlop_group_set(orlop_engine* engine, int32_t group, const orlop_group_params* params) {
   return with_engine("set optimizer group", engine, [&](zero3::Engine& e) -> Result<> {
     TRY_ASSIGN(const orlop_group_params given, capi::read_struct("set optimizer group", params));
+    TRY_ASSIGN(const kernels::Optimizer optimizer, optimizer_of("set optimizer group", given.optimizer));
     return e.set_group(group, {.lr = given.lr,
                                .beta1 = given.beta1,
                                .beta2 = given.beta2,
                                .eps = given.eps,
                                .weight_decay = given.weight_decay,
                                .decoupled = given.decoupled_weight_decay != 0,
-                               .bias_correction = given.bias_correction != 0});
+                               .bias_correction = given.bias_correction != 0,
+                               .optimizer = optimizer,
+                               .lr_decay = given.lr_decay});
   });
 }
 

@@ -1,4 +1,4 @@
-// The optimizer's arithmetic over spans of memory. kernels/adam_element.hpp defines one element; the scalar code here
+// The optimizer's arithmetic over spans of memory. kernels/update_element.hpp defines one element; the scalar code here
 // is that definition in a loop, AVX2 and AVX-512 equal it bit for bit, so that results depend on neither the
 // machine, the number of threads nor where the bytes live.
 #pragma once
@@ -23,13 +23,14 @@ Result<Isa> select_isa();
 std::string_view name_of(Isa isa);
 std::vector<Isa> usable_isas();
 
-// Updates one chunk in place in one pass. When `before` is given it receives the sums of the states as they were read,
+// Updates one chunk in place in one pass, as the stretches' constants say. All are of one optimizer, whose states the span
+// has and no others. When `before` is given it receives the sums of the states as they were read,
 // `after` those as they were written, both computed tile by tile while the tile is in cache.
-void adam_chunk(Isa isa, Master master, GradType grad, const AdamSpan& span,
-                std::span<const AdamStretch> stretches, ChunkSums* before, ChunkSums* after);
+void update_chunk(Isa isa, Master master, GradType grad, const PlaneSpan& span,
+                std::span<const Stretch> stretches, ChunkSums* before, ChunkSums* after);
 
 // The sums alone, for states that no arithmetic touches.
-ChunkSums chunk_sums(Isa isa, const AdamSpan& span);
+ChunkSums chunk_sums(Isa isa, const PlaneSpan& span);
 
 // Gradient intake: one pass that converts or adds and finds the squared norm and finiteness on the way.
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "cpu_adam/vector_program.hpp"
+#include "kernels/element.hpp"
 
 #if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__)
 #error "compiled without its own instruction set: see meson.build"
@@ -37,6 +38,10 @@ struct Avx2 {
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
   static Float sqrt(Float a) { return _mm256_sqrt_ps(a); }
+  static Float sign_of(Float a) {
+    const Float one = _mm256_or_ps(_mm256_and_ps(a, floats(all(static_cast<int>(0x80000000u)))), set(1));
+    return _mm256_blendv_ps(a, one, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NEQ_OQ));
+  }
   static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }    // a * b + c
   static Float fnma(Float a, Float b, Float c) { return _mm256_fnmadd_ps(a, b, c); }  // -a * b + c
 

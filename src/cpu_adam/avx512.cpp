@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "cpu_adam/stripe_sums.hpp"
+#include "kernels/element.hpp"
 
 #if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512VL__) || !defined(__AVX512DQ__)
 #error "compiled without its own instruction set: see meson.build"
@@ -35,6 +36,10 @@ struct Avx512 {
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
   static Float sqrt(Float a) { return _mm512_sqrt_ps(a); }
+  static Float sign_of(Float a) {
+    const Float one = _mm512_or_ps(_mm512_and_ps(a, floats(all(static_cast<int>(0x80000000u)))), set(1));
+    return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_OQ), one);
+  }
   static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
   static Float fnma(Float a, Float b, Float c) { return _mm512_fnmadd_ps(a, b, c); }  // -a * b + c
 

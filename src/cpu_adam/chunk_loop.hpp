@@ -11,8 +11,8 @@
 namespace orlop::cpu_adam {
 namespace {
 
-using kernels::AdamConstants;
-using kernels::WeightDecay;
+using kernels::StepConstants;
+using kernels::Rule;
 
 constexpr std::size_t size_of(GradType type) { return type == GradType::f32 ? 4 : 2; }
 constexpr std::size_t param_bytes(Master master) { return master == Master::itself ? 4 : 2; }
@@ -22,13 +22,13 @@ constexpr std::size_t kTileElements = 1024;
 
 // Elements [first, first + count) of a span.
 template <Master kMaster, GradType kGrad>
-AdamSpan part_of(const AdamSpan& span, std::size_t first, std::size_t count) {
-  AdamSpan part = span;
+PlaneSpan part_of(const PlaneSpan& span, std::size_t first, std::size_t count) {
+  PlaneSpan part = span;
   part.param = static_cast<char*>(span.param) + first * param_bytes(kMaster);
   if constexpr (kMaster == Master::split) part.lo += first;
   if constexpr (kMaster == Master::separate) part.master += first;
-  part.exp_avg += first;
-  part.exp_avg_sq += first;
+  if (part.exp_avg != nullptr) part.exp_avg += first;
+  if (part.exp_avg_sq != nullptr) part.exp_avg_sq += first;
   part.grad = static_cast<const char*>(span.grad) + first * size_of(kGrad);
   part.count = count;
   return part;
@@ -62,42 +62,49 @@ class PlaneHash {
 struct StateHash {
   PlaneHash lo, master, exp_avg, exp_avg_sq;
 
-  void add(const AdamSpan& part) {
+  void add(const PlaneSpan& part) {
     if (part.lo != nullptr) lo.add(part.lo, part.count * sizeof(*part.lo));
     if (part.master != nullptr) master.add(part.master, part.count * sizeof(*part.master));
-    exp_avg.add(part.exp_avg, part.count * sizeof(*part.exp_avg));
-    exp_avg_sq.add(part.exp_avg_sq, part.count * sizeof(*part.exp_avg_sq));
+    if (part.exp_avg != nullptr) exp_avg.add(part.exp_avg, part.count * sizeof(*part.exp_avg));
+    if (part.exp_avg_sq != nullptr) exp_avg_sq.add(part.exp_avg_sq, part.count * sizeof(*part.exp_avg_sq));
   }
-  [[nodiscard]] ChunkSums sums(const AdamSpan& span) const {
+  [[nodiscard]] ChunkSums sums(const PlaneSpan& span) const {
     return {lo.sum(span.lo), master.sum(span.master), exp_avg.sum(span.exp_avg), exp_avg_sq.sum(span.exp_avg_sq)};
   }
 };
 
 // Plane after plane, by the library.
-ChunkSums sums_by_plane(const AdamSpan& span) {
+ChunkSums sums_by_plane(const PlaneSpan& span) {
   const auto sum = [&](const auto* plane) -> std::uint64_t {
     return plane == nullptr ? 0 : XXH3_64bits(plane, span.count * sizeof(*plane));
   };
   return {sum(span.lo), sum(span.master), sum(span.exp_avg), sum(span.exp_avg_sq)};
 }
 
-// `Arithmetic::update<master, grad, decay>(span, constants)` is the instruction set's own part.
-template <typename Arithmetic, Master kMaster, GradType kGrad>
-void update(const AdamSpan& span, const AdamConstants& constants) {
-  if (constants.weight_decay == WeightDecay::l2) {
-    Arithmetic::template update<kMaster, kGrad, WeightDecay::l2>(span, constants);
-  } else {
-    Arithmetic::template update<kMaster, kGrad, WeightDecay::decoupled>(span, constants);
+// `body.operator()<rule>()` for the rule of some constants.
+template <typename Body>
+void with_rule(Rule rule, const Body& body) {
+  switch (rule) {
+    case Rule::adamw: return body.template operator()<Rule::adamw>();
+    case Rule::adam: return body.template operator()<Rule::adam>();
+    case Rule::adagrad: return body.template operator()<Rule::adagrad>();
+    case Rule::lion: return body.template operator()<Rule::lion>();
   }
 }
 
+// `Arithmetic::update<master, grad, rule>(span, constants)` is the instruction set's own part.
 template <typename Arithmetic, Master kMaster, GradType kGrad>
-void update_with_sums(const AdamSpan& span, const AdamConstants& constants, StateHash* read, StateHash* written) {
-  if (constants.weight_decay == WeightDecay::l2) {
-    Arithmetic::template update_with_sums<kMaster, kGrad, WeightDecay::l2>(span, constants, read, written);
-  } else {
-    Arithmetic::template update_with_sums<kMaster, kGrad, WeightDecay::decoupled>(span, constants, read, written);
-  }
+void update_part(const PlaneSpan& span, const StepConstants& constants) {
+  with_rule(constants.rule, [&]<Rule kRule>() {
+    Arithmetic::template update<kMaster, kGrad, kRule>(span, constants);
+  });
+}
+
+template <typename Arithmetic, Master kMaster, GradType kGrad>
+void update_with_sums(const PlaneSpan& span, const StepConstants& constants, StateHash* read, StateHash* written) {
+  with_rule(constants.rule, [&]<Rule kRule>() {
+    Arithmetic::template update_with_sums<kMaster, kGrad, kRule>(span, constants, read, written);
+  });
 }
 
 // Of `count` elements, those that a kernel can sum in passing: whole multiples of its unit, but for the last.
@@ -106,7 +113,7 @@ constexpr std::size_t elements_in_passing(std::size_t count, std::size_t unit) {
 }
 
 // The same from the start of a chunk on, over stretches that are multiples of the unit.
-std::size_t elements_in_passing(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count,
+std::size_t elements_in_passing(const PlaneSpan& span, const Stretch* stretches, std::size_t stretch_count,
                                 std::size_t unit) {
   if (unit == 0) return 0;
   std::size_t elements = 0;
@@ -119,14 +126,14 @@ std::size_t elements_in_passing(const AdamSpan& span, const AdamStretch* stretch
 }
 
 template <typename Arithmetic, Master kMaster, GradType kGrad>
-void adam_hashed(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count, ChunkSums* before,
+void update_hashed(const PlaneSpan& span, const Stretch* stretches, std::size_t stretch_count, ChunkSums* before,
                  ChunkSums* after) {
   StateHash read;
   StateHash written;
   const std::size_t in_passing = elements_in_passing(span, stretches, stretch_count, Arithmetic::kSumsInPassing);
   std::size_t first = 0;
   std::size_t end = 0;
-  for (const AdamStretch* stretch = stretches; stretch != stretches + stretch_count; ++stretch) {
+  for (const Stretch* stretch = stretches; stretch != stretches + stretch_count; ++stretch) {
     end += stretch->count;
     if constexpr (Arithmetic::kSumsInPassing != 0) {
       const std::size_t count = (end < in_passing ? end : in_passing) - first;
@@ -139,9 +146,9 @@ void adam_hashed(const AdamSpan& span, const AdamStretch* stretches, std::size_t
     }
     while (first < end) {
       const std::size_t count = end - first < kTileElements ? end - first : kTileElements;
-      const AdamSpan tile = part_of<kMaster, kGrad>(span, first, count);
+      const PlaneSpan tile = part_of<kMaster, kGrad>(span, first, count);
       if (before != nullptr) read.add(tile);
-      update<Arithmetic, kMaster, kGrad>(tile, *stretch->constants);
+      update_part<Arithmetic, kMaster, kGrad>(tile, *stretch->constants);
       if (after != nullptr) written.add(tile);
       first += count;
     }
@@ -151,15 +158,15 @@ void adam_hashed(const AdamSpan& span, const AdamStretch* stretches, std::size_t
 }
 
 template <typename Arithmetic, Master kMaster, GradType kGrad>
-void adam(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count, ChunkSums* before,
+void update(const PlaneSpan& span, const Stretch* stretches, std::size_t stretch_count, ChunkSums* before,
           ChunkSums* after) {
   if (before != nullptr || after != nullptr) {
-    adam_hashed<Arithmetic, kMaster, kGrad>(span, stretches, stretch_count, before, after);
+    update_hashed<Arithmetic, kMaster, kGrad>(span, stretches, stretch_count, before, after);
     return;
   }
   std::size_t first = 0;
-  for (const AdamStretch* stretch = stretches; stretch != stretches + stretch_count; ++stretch) {
-    update<Arithmetic, kMaster, kGrad>(part_of<kMaster, kGrad>(span, first, stretch->count), *stretch->constants);
+  for (const Stretch* stretch = stretches; stretch != stretches + stretch_count; ++stretch) {
+    update_part<Arithmetic, kMaster, kGrad>(part_of<kMaster, kGrad>(span, first, stretch->count), *stretch->constants);
     first += stretch->count;
   }
 }
@@ -180,19 +187,19 @@ constexpr void fill_intake(KernelTable::TakeGrad (&rows)[kGradTypes][kGradTypes]
 }
 
 template <typename Arithmetic, Master kMaster>
-constexpr void fill_adam(KernelTable::Adam (&row)[kGradTypes]) {
-  row[0] = adam<Arithmetic, kMaster, GradType::f32>;
-  row[1] = adam<Arithmetic, kMaster, GradType::bf16>;
-  row[2] = adam<Arithmetic, kMaster, GradType::f16>;
+constexpr void fill_update(KernelTable::Update (&row)[kGradTypes]) {
+  row[0] = update<Arithmetic, kMaster, GradType::f32>;
+  row[1] = update<Arithmetic, kMaster, GradType::bf16>;
+  row[2] = update<Arithmetic, kMaster, GradType::f16>;
 }
 
 template <typename Arithmetic>
 constexpr KernelTable make_table(Isa isa) {
   KernelTable table = {};
   table.isa = isa;
-  fill_adam<Arithmetic, Master::itself>(table.adam[0]);
-  fill_adam<Arithmetic, Master::split>(table.adam[1]);
-  fill_adam<Arithmetic, Master::separate>(table.adam[2]);
+  fill_update<Arithmetic, Master::itself>(table.update[0]);
+  fill_update<Arithmetic, Master::split>(table.update[1]);
+  fill_update<Arithmetic, Master::separate>(table.update[2]);
   table.sums = Arithmetic::sums;
   fill_intake<Arithmetic, Intake::store>(table.intake[0]);
   fill_intake<Arithmetic, Intake::add>(table.intake[1]);

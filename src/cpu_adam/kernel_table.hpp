@@ -12,15 +12,15 @@ inline constexpr std::size_t kGradTypes = 3;
 inline constexpr std::size_t kSquaresBlock = 1024;
 
 struct KernelTable {
-  using Adam = void (*)(const AdamSpan& span, const AdamStretch* stretches, std::size_t stretch_count,
-                        ChunkSums* before, ChunkSums* after);
-  using Sums = ChunkSums (*)(const AdamSpan& span);
+  using Update = void (*)(const PlaneSpan& span, const Stretch* stretches, std::size_t stretch_count,
+                          ChunkSums* before, ChunkSums* after);
+  using Sums = ChunkSums (*)(const PlaneSpan& span);
   // At most kSquaresBlock elements; returns the sum of the squares of the result, not finite if one of them is not.
   using TakeGrad = double (*)(void* destination, const void* source, std::size_t count);
   using Squares = double (*)(const void* gradient, std::size_t count);
 
   Isa isa;  // what the file that this table comes from was compiled for
-  Adam adam[kMasters][kGradTypes];
+  Update update[kMasters][kGradTypes];
   Sums sums;
   TakeGrad intake[2][kGradTypes][kGradTypes];  // Intake, destination, source
   Squares squares[kGradTypes];

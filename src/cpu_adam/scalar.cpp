@@ -1,10 +1,11 @@
-// The definition: kernels/adam_element.hpp in a loop.
+// The definition: kernels/update_element.hpp in a loop.
 #include "cpu_adam/chunk_loop.hpp"
+#include "kernels/update_element.hpp"
 
 namespace orlop::cpu_adam {
 namespace {
 
-using kernels::AdamElement;
+using kernels::Element;
 
 template <GradType kType>
 float read(const void* values, std::size_t i) {
@@ -24,14 +25,14 @@ void write(void* values, std::size_t i, float value) {
 }
 
 template <Master kMaster>
-float read_master(const AdamSpan& span, std::size_t i) {
+float read_master(const PlaneSpan& span, std::size_t i) {
   if constexpr (kMaster == Master::itself) return static_cast<const float*>(span.param)[i];
   if constexpr (kMaster == Master::separate) return span.master[i];
   return kernels::join_master(static_cast<const std::uint16_t*>(span.param)[i], span.lo[i]);
 }
 
 template <Master kMaster>
-void write_master(const AdamSpan& span, std::size_t i, float master) {
+void write_master(const PlaneSpan& span, std::size_t i, float master) {
   if constexpr (kMaster == Master::itself) {
     static_cast<float*>(span.param)[i] = master;
   } else if constexpr (kMaster == Master::separate) {
@@ -63,16 +64,18 @@ class LanedSquares {
 
 struct Scalar {
   static constexpr std::size_t kSumsInPassing = 0;  // tile by tile
-  static ChunkSums sums(const AdamSpan& span) { return sums_by_plane(span); }
+  static ChunkSums sums(const PlaneSpan& span) { return sums_by_plane(span); }
 
-  template <Master kMaster, GradType kGrad, WeightDecay kDecay>
-  static void update(const AdamSpan& span, const AdamConstants& constants) {
+  template <Master kMaster, GradType kGrad, Rule kRule>
+  static void update(const PlaneSpan& span, const StepConstants& constants) {
     for (std::size_t i = 0; i != span.count; ++i) {
-      const AdamElement old = {read_master<kMaster>(span, i), span.exp_avg[i], span.exp_avg_sq[i]};
-      const AdamElement now = kernels::adam_element(old, read<kGrad>(span.grad, i), constants);
+      Element old = {read_master<kMaster>(span, i), 0, 0};
+      if constexpr (has_exp_avg(kRule)) old.exp_avg = span.exp_avg[i];
+      if constexpr (has_exp_avg_sq(kRule)) old.exp_avg_sq = span.exp_avg_sq[i];
+      const Element now = kernels::update_element<kRule>(old, read<kGrad>(span.grad, i), constants);
       write_master<kMaster>(span, i, now.param);
-      span.exp_avg[i] = now.exp_avg;
-      span.exp_avg_sq[i] = now.exp_avg_sq;
+      if constexpr (has_exp_avg(kRule)) span.exp_avg[i] = now.exp_avg;
+      if constexpr (has_exp_avg_sq(kRule)) span.exp_avg_sq[i] = now.exp_avg_sq;
     }
   }
 

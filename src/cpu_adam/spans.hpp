@@ -5,14 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/adam_element.hpp"
-#include "kernels/adam_span.hpp"
+#include "kernels/optimizer.hpp"
+#include "kernels/plane_span.hpp"
 
 namespace orlop::cpu_adam {
 
 enum class Isa : std::uint8_t { scalar, avx2, avx512 };
 
-using kernels::AdamSpan;
+using kernels::PlaneSpan;
 using kernels::GradType;
 using kernels::Master;
 
@@ -27,9 +27,9 @@ struct ChunkSums {
 
 // A stretch of equal hyper-parameters inside a span; stretches follow each other and cover it, lengths in multiples of
 // 1024 elements except the last.
-struct AdamStretch {
+struct Stretch {
   std::size_t count;
-  const kernels::AdamConstants* constants;
+  const kernels::StepConstants* constants;
 };
 
 // Gradient intake replaces what is there (the first micro-batch) or adds to it.

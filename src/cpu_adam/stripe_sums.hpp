@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kSumElements = 512;
 
 // One accumulator for each plane; `key` is where in the secret the group's first stripe begins.
-template <Master kMaster, typename V>
+template <Master kMaster, Rule kRule, typename V>
 struct StripeAccumulators {
   using Int = typename V::Int;
   static constexpr bool kHasMaster = kMaster == Master::separate;
@@ -27,30 +27,30 @@ struct StripeAccumulators {
   void load(const StateHash& from) {
     if constexpr (kHasLo) lo = V::load_stripe(from.lo.accumulators());
     if constexpr (kHasMaster) master = V::load_stripe(from.master.accumulators());
-    exp_avg = V::load_stripe(from.exp_avg.accumulators());
-    exp_avg_sq = V::load_stripe(from.exp_avg_sq.accumulators());
+    if constexpr (has_exp_avg(kRule)) exp_avg = V::load_stripe(from.exp_avg.accumulators());
+    if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq = V::load_stripe(from.exp_avg_sq.accumulators());
   }
   void store(StateHash& to, std::size_t elements) const {
     if constexpr (kHasLo) V::store_stripe(to.lo.advance(elements * 2), lo);
     if constexpr (kHasMaster) V::store_stripe(to.master.advance(elements * 4), master);
-    V::store_stripe(to.exp_avg.advance(elements * 4), exp_avg);
-    V::store_stripe(to.exp_avg_sq.advance(elements * 4), exp_avg_sq);
+    if constexpr (has_exp_avg(kRule)) V::store_stripe(to.exp_avg.advance(elements * 4), exp_avg);
+    if constexpr (has_exp_avg_sq(kRule)) V::store_stripe(to.exp_avg_sq.advance(elements * 4), exp_avg_sq);
   }
   [[gnu::always_inline]] void scramble_lo(Int key) {
     if constexpr (kHasLo) lo = V::scramble(lo, key);
   }
   [[gnu::always_inline]] void scramble_wide(Int key) {
     if constexpr (kHasMaster) master = V::scramble(master, key);
-    exp_avg = V::scramble(exp_avg, key);
-    exp_avg_sq = V::scramble(exp_avg_sq, key);
+    if constexpr (has_exp_avg(kRule)) exp_avg = V::scramble(exp_avg, key);
+    if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq = V::scramble(exp_avg_sq, key);
   }
   template <typename Group>
   [[gnu::always_inline]] void add_wide(const Group& group, const unsigned char* key) {
 #pragma GCC unroll 4
     for (std::size_t k = 0; k != kVectors; ++k) {
       const Int stripe_key = V::load_stripe(key + 8 * k);
-      exp_avg = V::add_stripe(exp_avg, V::bits(group.exp_avg[k]), stripe_key);
-      exp_avg_sq = V::add_stripe(exp_avg_sq, V::bits(group.exp_avg_sq[k]), stripe_key);
+      if constexpr (has_exp_avg(kRule)) exp_avg = V::add_stripe(exp_avg, V::bits(group.exp_avg[k]), stripe_key);
+      if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq = V::add_stripe(exp_avg_sq, V::bits(group.exp_avg_sq[k]), stripe_key);
       if constexpr (kHasMaster) master = V::add_stripe(master, V::bits(group.master[k]), stripe_key);
     }
   }
@@ -61,14 +61,14 @@ struct StripeAccumulators {
 };
 
 // Takes part in update_group.
-template <Master kMaster, typename V, bool kRead, bool kWritten>
+template <Master kMaster, Rule kRule, typename V, bool kRead, bool kWritten>
 struct StripeSums {
-  StripeAccumulators<kMaster, V> of_read, of_written;
+  StripeAccumulators<kMaster, kRule, V> of_read, of_written;
   const unsigned char* wide_key;
   const unsigned char* lo_key;
 
   template <typename Group>
-  [[gnu::always_inline]] void read(const Group& group, const AdamSpan& span, std::size_t i) {
+  [[gnu::always_inline]] void read(const Group& group, const PlaneSpan& span, std::size_t i) {
     if constexpr (!kRead) return;
     of_read.add_wide(group, wide_key);
     if constexpr (kMaster == Master::split) {
@@ -92,14 +92,14 @@ struct StripeSums {
 };
 
 // Runs `body(span, i, sums)` for each group of the first `count` elements, a multiple of kSumElements.
-template <Master kMaster, typename V, bool kRead, bool kWritten, typename Body>
-[[gnu::always_inline]] inline void sum_groups(const AdamSpan& span, std::size_t count, const Body& body,
+template <Master kMaster, Rule kRule, typename V, bool kRead, bool kWritten, typename Body>
+[[gnu::always_inline]] inline void sum_groups(const PlaneSpan& span, std::size_t count, const Body& body,
                                               StateHash* read, StateHash* written) {
   constexpr std::size_t kGroup = kVectors * V::kWidth;
   constexpr std::size_t kGroupsPerScramble = 16 / kVectors;  // of a plane of floats
-  const unsigned char* secret = (kRead ? read : written)->exp_avg.secret();
+  const unsigned char* secret = (kRead ? read : written)->lo.secret();
   const typename V::Int scramble_key = V::load_stripe(secret + PlaneHash::kScrambleKey);
-  StripeSums<kMaster, V, kRead, kWritten> sums;
+  StripeSums<kMaster, kRule, V, kRead, kWritten> sums;
   if constexpr (kRead) sums.of_read.load(*read);
   if constexpr (kWritten) sums.of_written.load(*written);
   for (std::size_t i = 0; i != count;) {
@@ -121,59 +121,59 @@ template <Master kMaster, typename V, bool kRead, bool kWritten, typename Body>
 }
 
 // What StripeSums looks at of a group, where nothing is computed.
-template <Master kMaster, typename V>
+template <Master kMaster, Rule kRule, typename V>
 struct ReadGroup {
   typename V::Float master[kVectors], exp_avg[kVectors], exp_avg_sq[kVectors];
 
-  [[gnu::always_inline]] void load(const AdamSpan& span, std::size_t i) {
+  [[gnu::always_inline]] void load(const PlaneSpan& span, std::size_t i) {
 #pragma GCC unroll 4
     for (std::size_t k = 0; k != kVectors; ++k) {
       const std::size_t at = i + k * V::kWidth;
       if constexpr (kMaster == Master::separate) master[k] = V::load(span.master + at);
-      exp_avg[k] = V::load(span.exp_avg + at);
-      exp_avg_sq[k] = V::load(span.exp_avg_sq + at);
+      if constexpr (has_exp_avg(kRule)) exp_avg[k] = V::load(span.exp_avg + at);
+      if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq[k] = V::load(span.exp_avg_sq + at);
     }
   }
 };
 
-template <Master kMaster, typename V>
+template <Master kMaster, Rule kRule, typename V>
 struct OnlySum {
   static constexpr std::size_t kElements = kVectors * V::kWidth;
 
   template <typename Sums>
-  [[gnu::always_inline]] void operator()(const AdamSpan& span, std::size_t i, Sums& sums) const {
+  [[gnu::always_inline]] void operator()(const PlaneSpan& span, std::size_t i, Sums& sums) const {
     const std::size_t ahead = i + kElementsAhead;
-    prefetch<kElements * 4>(span.exp_avg, ahead * 4);
-    prefetch<kElements * 4>(span.exp_avg_sq, ahead * 4);
+    if constexpr (has_exp_avg(kRule)) prefetch<kElements * 4>(span.exp_avg, ahead * 4);
+    if constexpr (has_exp_avg_sq(kRule)) prefetch<kElements * 4>(span.exp_avg_sq, ahead * 4);
     if constexpr (kMaster == Master::split) prefetch<kElements * 2>(span.lo, ahead * 2);
     if constexpr (kMaster == Master::separate) prefetch<kElements * 4>(span.master, ahead * 4);
-    ReadGroup<kMaster, V> group;
+    ReadGroup<kMaster, kRule, V> group;
     group.load(span, i);
     sums.read(group, span, i);
   }
 };
 
-template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V>
+template <Master kMaster, GradType kGrad, Rule kRule, typename V>
 struct UpdateAndSum {
   const Broadcast<V>& constants;
 
   template <typename Sums>
-  [[gnu::always_inline]] void operator()(const AdamSpan& span, std::size_t i, Sums& sums) const {
-    prefetch_group<kMaster, kGrad, kVectors * V::kWidth>(span, i);
-    update_group<kMaster, kGrad, kDecay, V>(span, i, constants, sums);
+  [[gnu::always_inline]] void operator()(const PlaneSpan& span, std::size_t i, Sums& sums) const {
+    prefetch_group<kMaster, kGrad, kRule, kVectors * V::kWidth>(span, i);
+    update_group<kMaster, kGrad, kRule, V>(span, i, constants, sums);
   }
 };
 
-template <Master kMaster, typename V>
-ChunkSums sums_in_registers(const AdamSpan& span) {
+template <Master kMaster, Rule kRule, typename V>
+ChunkSums sums_in_registers(const PlaneSpan& span) {
   StateHash read;
   const std::size_t count = elements_in_passing(span.count, kSumElements);
-  sum_groups<kMaster, V, true, false>(span, count, OnlySum<kMaster, V>(), &read, nullptr);
-  AdamSpan rest = span;
+  sum_groups<kMaster, kRule, V, true, false>(span, count, OnlySum<kMaster, kRule, V>(), &read, nullptr);
+  PlaneSpan rest = span;
   if constexpr (kMaster == Master::split) rest.lo += count;
   if constexpr (kMaster == Master::separate) rest.master += count;
-  rest.exp_avg += count;
-  rest.exp_avg_sq += count;
+  if constexpr (has_exp_avg(kRule)) rest.exp_avg += count;
+  if constexpr (has_exp_avg_sq(kRule)) rest.exp_avg_sq += count;
   rest.count -= count;
   read.add(rest);
   return read.sums(span);
@@ -183,24 +183,33 @@ template <typename V>
 struct SummingVectors : Vectors<V> {
   static constexpr std::size_t kSumsInPassing = kSumElements;
 
-  template <Master kMaster, GradType kGrad, WeightDecay kDecay>
-  static void update_with_sums(const AdamSpan& span, const AdamConstants& constants, StateHash* read,
+  template <Master kMaster, GradType kGrad, Rule kRule>
+  static void update_with_sums(const PlaneSpan& span, const StepConstants& constants, StateHash* read,
                                StateHash* written) {
     const Broadcast<V> broadcast(constants);
-    const UpdateAndSum<kMaster, kGrad, kDecay, V> body = {broadcast};
+    const UpdateAndSum<kMaster, kGrad, kRule, V> body = {broadcast};
     if (read == nullptr) {
-      sum_groups<kMaster, V, false, true>(span, span.count, body, read, written);
+      sum_groups<kMaster, kRule, V, false, true>(span, span.count, body, read, written);
     } else if (written == nullptr) {
-      sum_groups<kMaster, V, true, false>(span, span.count, body, read, written);
+      sum_groups<kMaster, kRule, V, true, false>(span, span.count, body, read, written);
     } else {
-      sum_groups<kMaster, V, true, true>(span, span.count, body, read, written);
+      sum_groups<kMaster, kRule, V, true, true>(span, span.count, body, read, written);
     }
   }
 
-  static ChunkSums sums(const AdamSpan& span) {
-    if (span.lo != nullptr) return sums_in_registers<Master::split, V>(span);
-    if (span.master != nullptr) return sums_in_registers<Master::separate, V>(span);
-    return sums_in_registers<Master::itself, V>(span);
+  static ChunkSums sums(const PlaneSpan& span) {
+    if (span.exp_avg == nullptr && span.exp_avg_sq == nullptr) return sums_by_plane(span);
+    if (span.exp_avg == nullptr) return sums_of<Rule::adagrad>(span);
+    if (span.exp_avg_sq == nullptr) return sums_of<Rule::lion>(span);
+    return sums_of<Rule::adam>(span);
+  }
+
+ private:
+  template <Rule kRule>
+  static ChunkSums sums_of(const PlaneSpan& span) {
+    if (span.lo != nullptr) return sums_in_registers<Master::split, kRule, V>(span);
+    if (span.master != nullptr) return sums_in_registers<Master::separate, kRule, V>(span);
+    return sums_in_registers<Master::itself, kRule, V>(span);
   }
 };
 

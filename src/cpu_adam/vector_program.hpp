@@ -1,4 +1,4 @@
-// kernels/adam_element.hpp over vectors, and the gradient's way in: one program for AVX2 and AVX-512, written in terms
+// kernels/update_element.hpp over vectors, and the gradient's way in: one program for AVX2 and AVX-512, written in terms
 // of the vector type that each of their files defines. Private to these files.
 //
 // A group of kVectors vectors is loaded whole, computed, then stored whole: loads are not held up behind stores to
@@ -26,11 +26,11 @@ template <std::size_t kBytes>
 }
 
 // What the group that is kElementsAhead of element i will read.
-template <Master kMaster, GradType kGrad, std::size_t kElements>
-[[gnu::always_inline]] inline void prefetch_group(const AdamSpan& span, std::size_t i) {
+template <Master kMaster, GradType kGrad, Rule kRule, std::size_t kElements>
+[[gnu::always_inline]] inline void prefetch_group(const PlaneSpan& span, std::size_t i) {
   i += kElementsAhead;
-  prefetch<kElements * 4>(span.exp_avg, i * 4);
-  prefetch<kElements * 4>(span.exp_avg_sq, i * 4);
+  if constexpr (has_exp_avg(kRule)) prefetch<kElements * 4>(span.exp_avg, i * 4);
+  if constexpr (has_exp_avg_sq(kRule)) prefetch<kElements * 4>(span.exp_avg_sq, i * 4);
   prefetch<kElements * param_bytes(kMaster)>(span.param, i * param_bytes(kMaster));
   prefetch<kElements * size_of(kGrad)>(span.grad, i * size_of(kGrad));
   if constexpr (kMaster == Master::split) prefetch<kElements * 2>(span.lo, i * 2);
@@ -64,7 +64,7 @@ void write(void* values, std::size_t i, typename V::Float value) {
 }
 
 template <Master kMaster, typename V>
-[[gnu::always_inline]] inline typename V::Float read_master(const AdamSpan& span, std::size_t i) {
+[[gnu::always_inline]] inline typename V::Float read_master(const PlaneSpan& span, std::size_t i) {
   if constexpr (kMaster == Master::itself) return V::load(static_cast<const float*>(span.param) + i);
   if constexpr (kMaster == Master::separate) return V::load(span.master + i);
   const auto* param = static_cast<const std::uint16_t*>(span.param) + i;
@@ -73,7 +73,7 @@ template <Master kMaster, typename V>
 
 template <typename V>
 struct Broadcast {
-  explicit Broadcast(const AdamConstants& c)
+  explicit Broadcast(const StepConstants& c)
       : grad_scale(V::set(c.grad_scale)),
         one_minus_beta1(V::set(c.one_minus_beta1)),
         one_minus_beta2(V::set(c.one_minus_beta2)),
@@ -85,28 +85,43 @@ struct Broadcast {
   typename V::Float grad_scale, one_minus_beta1, one_minus_beta2, step_size, inv_sqrt_correction2, eps, decay;
 };
 
-// See adam_element: the same operations in the same order.
-template <WeightDecay kDecay, typename V>
-[[gnu::always_inline]] inline void step(const Broadcast<V>& c, typename V::Float grad, typename V::Float& param, typename V::Float& m,
-          typename V::Float& v) {
+// See update_element: the same operations in the same order.
+template <Rule kRule, typename V>
+[[gnu::always_inline]] inline typename V::Float direction(const Broadcast<V>& c, typename V::Float g,
+                                                          typename V::Float& m, typename V::Float& v) {
+  if constexpr (kRule == Rule::adagrad) {
+    v = V::fma(g, g, v);
+    return V::div(g, V::add(V::sqrt(v), c.eps));
+  } else if constexpr (kRule == Rule::lion) {
+    const typename V::Float sign = V::sign_of(V::fma(c.one_minus_beta1, g, V::fnma(c.one_minus_beta1, m, m)));
+    m = V::fma(c.one_minus_beta2, g, V::fnma(c.one_minus_beta2, m, m));
+    return sign;
+  } else {
+    m = V::fma(c.one_minus_beta1, g, V::fnma(c.one_minus_beta1, m, m));
+    v = V::fma(V::mul(c.one_minus_beta2, g), g, V::fnma(c.one_minus_beta2, v, v));
+    return V::div(m, V::fma(V::sqrt(v), c.inv_sqrt_correction2, c.eps));
+  }
+}
+
+template <Rule kRule, typename V>
+[[gnu::always_inline]] inline void step(const Broadcast<V>& c, typename V::Float grad, typename V::Float& param,
+                                        typename V::Float& m, typename V::Float& v) {
   typename V::Float g = V::mul(grad, c.grad_scale);
-  if constexpr (kDecay == WeightDecay::l2) g = V::fma(c.decay, param, g);
-  m = V::fma(c.one_minus_beta1, g, V::fnma(c.one_minus_beta1, m, m));
-  v = V::fma(V::mul(c.one_minus_beta2, g), g, V::fnma(c.one_minus_beta2, v, v));
-  typename V::Float update = V::div(m, V::fma(V::sqrt(v), c.inv_sqrt_correction2, c.eps));
-  if constexpr (kDecay == WeightDecay::decoupled) update = V::fma(c.decay, param, update);
+  if constexpr (!is_decoupled(kRule)) g = V::fma(c.decay, param, g);
+  typename V::Float update = direction<kRule, V>(c, g, m, v);
+  if constexpr (is_decoupled(kRule)) update = V::fma(c.decay, param, update);
   param = V::fnma(c.step_size, update, param);
 }
 
 // Where a kernel only computes.
 struct NoSums {
   template <typename Group>
-  void read(const Group& /*group*/, const AdamSpan& /*span*/, std::size_t /*i*/) {}
+  void read(const Group& /*group*/, const PlaneSpan& /*span*/, std::size_t /*i*/) {}
   template <typename Group>
   void written(const Group& /*group*/) {}
 };
 
-template <Master kMaster, GradType kGrad, typename V>
+template <Master kMaster, GradType kGrad, Rule kRule, typename V>
 struct Group {
   using Float = typename V::Float;
   using Int = typename V::Int;
@@ -115,33 +130,32 @@ struct Group {
   Float grad[kVectors], master[kVectors], exp_avg[kVectors], exp_avg_sq[kVectors];
   Int lo[kVectors / 2];  // as written: two vectors of elements in one of 16-bit values
 
-  [[gnu::always_inline]] void load(const AdamSpan& span, std::size_t i) {
+  [[gnu::always_inline]] void load(const PlaneSpan& span, std::size_t i) {
 #pragma GCC unroll 4
     for (std::size_t k = 0; k != kVectors; ++k) {
       const std::size_t at = i + k * V::kWidth;
       grad[k] = orlop::cpu_adam::read<kGrad, V>(span.grad, at);
       master[k] = read_master<kMaster, V>(span, at);
-      exp_avg[k] = V::load(span.exp_avg + at);
-      exp_avg_sq[k] = V::load(span.exp_avg_sq + at);
+      if constexpr (has_exp_avg(kRule)) exp_avg[k] = V::load(span.exp_avg + at);
+      if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq[k] = V::load(span.exp_avg_sq + at);
     }
   }
 
-  template <WeightDecay kDecay>
   [[gnu::always_inline]] void update(const Broadcast<V>& constants) {
 #pragma GCC unroll 4
     for (std::size_t k = 0; k != kVectors; ++k) {
-      step<kDecay, V>(constants, grad[k], master[k], exp_avg[k], exp_avg_sq[k]);
+      step<kRule, V>(constants, grad[k], master[k], exp_avg[k], exp_avg_sq[k]);
     }
     if (!V::any_nan(master[0], master[1], master[2], master[3])) [[likely]] return;
 #pragma GCC unroll 4
     for (std::size_t k = 0; k != kVectors; ++k) {
       master[k] = V::canonical(master[k]);
-      exp_avg[k] = V::canonical(exp_avg[k]);
-      exp_avg_sq[k] = V::canonical(exp_avg_sq[k]);
+      if constexpr (has_exp_avg(kRule)) exp_avg[k] = V::canonical(exp_avg[k]);
+      if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq[k] = V::canonical(exp_avg_sq[k]);
     }
   }
 
-  [[gnu::always_inline]] void store(const AdamSpan& span, std::size_t i) {
+  [[gnu::always_inline]] void store(const PlaneSpan& span, std::size_t i) {
     if constexpr (kMaster == Master::split) {
       store_split(static_cast<std::uint16_t*>(span.param) + i, span.lo + i);
     } else {
@@ -153,8 +167,8 @@ struct Group {
       if constexpr (kMaster == Master::separate) {
         V::store_f16(static_cast<std::uint16_t*>(span.param) + at, master[k]);
       }
-      V::store(span.exp_avg + at, exp_avg[k]);
-      V::store(span.exp_avg_sq + at, exp_avg_sq[k]);
+      if constexpr (has_exp_avg(kRule)) V::store(span.exp_avg + at, exp_avg[k]);
+      if constexpr (has_exp_avg_sq(kRule)) V::store(span.exp_avg_sq + at, exp_avg_sq[k]);
     }
   }
 
@@ -177,46 +191,47 @@ struct Group {
   }
 };
 
-template <Master kMaster, GradType kGrad, WeightDecay kDecay, typename V, typename Sums = NoSums>
-[[gnu::always_inline]] inline void update_group(const AdamSpan& span, std::size_t i, const Broadcast<V>& constants, Sums&& sums = {}) {
-  Group<kMaster, kGrad, V> group;
+template <Master kMaster, GradType kGrad, Rule kRule, typename V, typename Sums = NoSums>
+[[gnu::always_inline]] inline void update_group(const PlaneSpan& span, std::size_t i, const Broadcast<V>& constants,
+                                                Sums&& sums = {}) {
+  Group<kMaster, kGrad, kRule, V> group;
   group.load(span, i);
   sums.read(group, span, i);
-  group.template update<kDecay>(constants);
+  group.update(constants);
   group.store(span, i);
   sums.written(group);
 }
 
 // A padded copy of fewer elements than a group, so that the one program serves every length.
-template <Master kMaster, GradType kGrad, std::size_t kCapacity>
+template <Master kMaster, GradType kGrad, Rule kRule, std::size_t kCapacity>
 class PaddedSpan {
  public:
-  explicit PaddedSpan(const AdamSpan& from) : from_(from), span_{} {
+  explicit PaddedSpan(const PlaneSpan& from) : from_(from), span_{} {
     span_.param = param_;
     if constexpr (kMaster == Master::split) span_.lo = lo_;
     if constexpr (kMaster == Master::separate) span_.master = master_;
-    span_.exp_avg = exp_avg_;
-    span_.exp_avg_sq = exp_avg_sq_;
+    if constexpr (has_exp_avg(kRule)) span_.exp_avg = exp_avg_;
+    if constexpr (has_exp_avg_sq(kRule)) span_.exp_avg_sq = exp_avg_sq_;
     span_.grad = grad_;
     span_.count = kCapacity;
     __builtin_memcpy(grad_, from.grad, from.count * size_of(kGrad));
     copy(span_, from_);
   }
-  [[nodiscard]] const AdamSpan& span() const { return span_; }
+  [[nodiscard]] const PlaneSpan& span() const { return span_; }
   void copy_back() const { copy(from_, span_); }
 
  private:
-  void copy(const AdamSpan& to, const AdamSpan& source) const {
+  void copy(const PlaneSpan& to, const PlaneSpan& source) const {
     const std::size_t count = from_.count;
     __builtin_memcpy(to.param, source.param, count * param_bytes(kMaster));
     if constexpr (kMaster == Master::split) __builtin_memcpy(to.lo, source.lo, count * sizeof(*to.lo));
     if constexpr (kMaster == Master::separate) __builtin_memcpy(to.master, source.master, count * sizeof(*to.master));
-    __builtin_memcpy(to.exp_avg, source.exp_avg, count * sizeof(float));
-    __builtin_memcpy(to.exp_avg_sq, source.exp_avg_sq, count * sizeof(float));
+    if constexpr (has_exp_avg(kRule)) __builtin_memcpy(to.exp_avg, source.exp_avg, count * sizeof(float));
+    if constexpr (has_exp_avg_sq(kRule)) __builtin_memcpy(to.exp_avg_sq, source.exp_avg_sq, count * sizeof(float));
   }
 
-  AdamSpan from_;
-  AdamSpan span_;
+  PlaneSpan from_;
+  PlaneSpan span_;
   float param_[kCapacity] = {};
   std::int16_t lo_[kCapacity] = {};
   float master_[kCapacity] = {};
@@ -259,20 +274,20 @@ void square_lanes(const void* gradient, std::size_t i, typename V::Lanes& lanes)
 template <typename V>
 struct Vectors {
   static constexpr std::size_t kSumsInPassing = 0;  // tile by tile
-  static ChunkSums sums(const AdamSpan& span) { return sums_by_plane(span); }
+  static ChunkSums sums(const PlaneSpan& span) { return sums_by_plane(span); }
 
-  template <Master kMaster, GradType kGrad, WeightDecay kDecay>
-  static void update(const AdamSpan& span, const AdamConstants& constants) {
+  template <Master kMaster, GradType kGrad, Rule kRule>
+  static void update(const PlaneSpan& span, const StepConstants& constants) {
     constexpr std::size_t kGroup = kVectors * V::kWidth;
     const Broadcast<V> broadcast(constants);
     std::size_t i = 0;
     for (; i + kGroup <= span.count; i += kGroup) {
-      prefetch_group<kMaster, kGrad, kGroup>(span, i);
-      update_group<kMaster, kGrad, kDecay, V>(span, i, broadcast);
+      prefetch_group<kMaster, kGrad, kRule, kGroup>(span, i);
+      update_group<kMaster, kGrad, kRule, V>(span, i, broadcast);
     }
     if (i == span.count) return;
-    const PaddedSpan<kMaster, kGrad, kGroup> rest(part_of<kMaster, kGrad>(span, i, span.count - i));
-    update_group<kMaster, kGrad, kDecay, V>(rest.span(), 0, broadcast);
+    const PaddedSpan<kMaster, kGrad, kRule, kGroup> rest(part_of<kMaster, kGrad>(span, i, span.count - i));
+    update_group<kMaster, kGrad, kRule, V>(rest.span(), 0, broadcast);
     rest.copy_back();
   }
 

@@ -23,8 +23,9 @@ class PlaneSet {
  public:
   constexpr PlaneSet() = default;
   constexpr PlaneSet(std::initializer_list<Plane> planes) {
-    for (const auto plane : planes) bits_ |= static_cast<std::uint8_t>(1u << static_cast<unsigned>(plane));
+    for (const auto plane : planes) insert(plane);
   }
+  constexpr void insert(Plane plane) { bits_ |= static_cast<std::uint8_t>(1u << static_cast<unsigned>(plane)); }
   [[nodiscard]] constexpr bool contains(Plane plane) const { return (bits_ >> static_cast<unsigned>(plane)) & 1u; }
   [[nodiscard]] constexpr std::uint32_t bytes_per_element() const {
     std::uint32_t bytes = 0;

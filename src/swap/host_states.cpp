@@ -28,7 +28,10 @@ class HostStates final : public States {
     TRY(check_blocks(blocks));
     const std::uint64_t bytes = planes_bytes(blocks);
     std::unique_ptr<HostStates> states(new HostStates(host_states_bytes(blocks), blocks.size()));
-    if (bytes == 0) return states;
+    if (bytes == 0) {  // no optimizer has a state of these parameters
+      states->blocks_.resize(blocks.size());
+      return states;
+    }
     TRY_ASSIGN(states->arena_, numa::Arena::create(topology, bytes));
     for (const auto& block : blocks) {
       const auto layout = layout_of(block);

@@ -24,10 +24,9 @@ Result<> check_order(std::span<const std::uint32_t> order, std::vector<bool>& se
 Result<> check_blocks(std::span<const BlockSpec> blocks) {
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const bool is_whole = blocks[i].elements > 0 && blocks[i].elements % kElementGrain == 0;
-    if (is_whole && blocks[i].planes.bytes_per_element() > 0) continue;
-    return fail(ORLOP_INVALID_ARGUMENT,
-                "block {}: {} elements of {} bytes: elements must be a positive multiple of {}, with at least one plane",
-                i, blocks[i].elements, blocks[i].planes.bytes_per_element(), kElementGrain);
+    if (is_whole) continue;
+    return fail(ORLOP_INVALID_ARGUMENT, "block {}: {} elements: must be a positive multiple of {}", i,
+                blocks[i].elements, kElementGrain);
   }
   return {};
 }

@@ -27,11 +27,12 @@ std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size) {
   return blocks;
 }
 
-std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks) {
+std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks,
+                                         kernels::Optimizer optimizer) {
   std::vector<swap::BlockSpec> specs;
   specs.reserve(blocks.size());
   for (const Block& block : blocks) {
-    specs.push_back({block.range.size(), planes_of(plan.units[block.unit].dtype)});
+    specs.push_back({block.range.size(), planes_of(plan.units[block.unit].dtype, optimizer)});
   }
   return specs;
 }

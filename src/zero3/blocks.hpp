@@ -22,6 +22,7 @@ struct Block {
 // of nearly equal size.
 std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size);
 
-std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks);
+std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks,
+                                         kernels::Optimizer optimizer);
 
 }  // namespace orlop::zero3

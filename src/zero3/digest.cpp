@@ -74,8 +74,13 @@ class DigestWalk {
     read_masters(parts_, update_, loaded, at, masters_);
     open_.add(kParam, parts_.buffers.host_params(block.unit) + part.begin * element, part.size() * element);
     open_.add(kMaster, masters_.data(), part.size() * sizeof(float));
-    open_.add(kExpAvg, loaded.memory.as<float>(swap::Plane::exp_avg) + at, part.size() * sizeof(float));
-    open_.add(kExpAvgSq, loaded.memory.as<float>(swap::Plane::exp_avg_sq) + at, part.size() * sizeof(float));
+    add_state(kExpAvg, loaded.memory.as<float>(swap::Plane::exp_avg), at, part.size());
+    add_state(kExpAvgSq, loaded.memory.as<float>(swap::Plane::exp_avg_sq), at, part.size());
+  }
+
+  // A plane that the optimizer has not is hashed as no bytes.
+  void add_state(HashedPlane plane, const float* state, std::uint64_t first, std::uint64_t count) {
+    if (state != nullptr) open_.add(plane, state + first, count * sizeof(float));
   }
 
   const UpdateParts& parts_;

@@ -35,14 +35,26 @@ std::string derived_run_id() {
   return fmt::format("{}-{}-{:x}", id, ::getpid(), now_ns());
 }
 
-kernels::AdamHyper hyper_of(const AdamSettings& adam) {
-  return {.lr = adam.lr,
-          .beta1 = adam.beta1,
-          .beta2 = adam.beta2,
-          .eps = adam.eps,
-          .weight_decay = adam.weight_decay,
-          .decoupled = adam.decay_kind == WeightDecay::decoupled,
-          .bias_correction = adam.bias_correction};
+kernels::Optimizer optimizer_of(OptimizerType type) {
+  switch (type) {
+    case OptimizerType::adam: return kernels::Optimizer::adam;
+    case OptimizerType::adagrad: return kernels::Optimizer::adagrad;
+    case OptimizerType::lion: return kernels::Optimizer::lion;
+    case OptimizerType::external: break;
+  }
+  return kernels::Optimizer::external;
+}
+
+kernels::HyperParams hyper_of(const OptimizerSettings& settings) {
+  return {.lr = settings.lr,
+          .beta1 = settings.beta1,
+          .beta2 = settings.beta2,
+          .eps = settings.eps,
+          .weight_decay = settings.weight_decay,
+          .decoupled = settings.decoupled_decay,
+          .bias_correction = settings.bias_correction,
+          .optimizer = optimizer_of(settings.type),
+          .lr_decay = settings.lr_decay};
 }
 
 Accumulation accumulation_of(const Config& config) {
@@ -68,9 +80,10 @@ std::uint64_t checkpoint_bytes(const std::vector<swap::BlockSpec>& blocks) {
   return std::max(DataFileWriter::buffer_bytes(), SavedPlanes::buffer_bytes()) + chunks * kSavedPlanes * sizeof(std::uint64_t);
 }
 
-// A model without a trainable parameter has no states to keep.
+// A model without a trainable parameter has no states to keep, fp32 parameters that the program updates have none either.
 bool is_on_nvme(const Config& config, const std::vector<swap::BlockSpec>& blocks) {
-  return config.offload_optimizer == OffloadDevice::nvme && !blocks.empty();
+  const auto has_states = [](const swap::BlockSpec& block) { return block.planes.bytes_per_element() > 0; };
+  return config.offload_optimizer == OffloadDevice::nvme && std::any_of(blocks.begin(), blocks.end(), has_states);
 }
 
 // The program may change its working directory later.
@@ -93,7 +106,7 @@ Engine::Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<d
       isa_(isa),
       workers_(static_cast<int>(options_.config.thread_count)),
       communicator_(comm::make_self_communicator()),
-      groups_(hyper_of(options_.config.adam.value_or(AdamSettings{}))),
+      groups_(hyper_of(options_.config.optimizer.value_or(OptimizerSettings{}))),
       scaler_(options_.config.fp16),
       background_(std::make_unique<Background>("orlop-step")) {}
 
@@ -150,6 +163,10 @@ Result<> Engine::expect_range(const char* what, std::uint32_t id, Plane plane, R
   if (param.training == Training::frozen && plane != Plane::param) {
     return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": it is frozen and has only the PARAM plane", what, param.name);
   }
+  if (!has_plane(groups_.optimizer(), plane)) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": the optimizer {} has no {} plane", what, param.name,
+                name_of(groups_.optimizer()), plane == Plane::exp_avg ? "EXP_AVG" : "EXP_AVG_SQ");
+  }
   return {};
 }
 
@@ -179,7 +196,7 @@ std::uint64_t Engine::model_bytes(const UnitPlan& units) const {
 Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const {
   const Config& config = options_.config;
   const bool on_host = device_->is_host_addressable();
-  const auto specs = block_specs(units, blocks);
+  const auto specs = block_specs(units, blocks, groups_.optimizer());
   const MemoryDemand demand{
       .flat = FlatBuffers::bytes_needed(units, accumulation_of(config), on_host),
       .table_bytes = GradFlow::bytes_needed(params_.size()) + checkpoint_bytes(specs),
@@ -255,12 +272,13 @@ Result<> Engine::allocate(Committed& c) {
   TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
   c.buffers.emplace(std::move(buffers));
   c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);
-  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, workers_, *device_, isa_, options_.arithmetic});
+  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, workers_, *device_, isa_, groups_.optimizer(), options_.arithmetic});
   TRY_ASSIGN(Update update, Update::create(*c.parts));
   c.update.emplace(std::move(update));
-  TRY_ASSIGN(c.states, make_states(c.memory, block_specs(c.units, c.blocks)));
+  TRY_ASSIGN(c.states, make_states(c.memory, block_specs(c.units, c.blocks, groups_.optimizer())));
   c.planes.emplace(*c.parts, *c.states, *c.update);
-  return {};
+  const double initial = options_.config.optimizer.value_or(OptimizerSettings{}).initial_accumulator;
+  return initial == 0 ? Result<>{} : c.planes->fill(Plane::exp_avg_sq, static_cast<float>(initial));
 }
 
 Result<void*> Engine::address(std::uint32_t id) {
@@ -302,12 +320,12 @@ Result<> Engine::write_plane(std::uint32_t id, Plane plane, Range range, Dtype d
 
 // ---- Groups ----
 
-Result<kernels::AdamHyper> Engine::group(int group) {
+Result<kernels::HyperParams> Engine::group(int group) {
   const std::lock_guard lock(mutex_);
   return groups_.get(group);
 }
 
-Result<> Engine::set_group(int group, const kernels::AdamHyper& hyper) {
+Result<> Engine::set_group(int group, const kernels::HyperParams& hyper) {
   const std::lock_guard lock(mutex_);
   if (phase_ == Phase::stepping) return expect_ready("set optimizer group");
   return groups_.set(group, hyper);

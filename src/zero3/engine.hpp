@@ -99,8 +99,8 @@ class Engine {
   Result<> read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
   Result<> write_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source);
 
-  Result<kernels::AdamHyper> group(int group);
-  Result<> set_group(int group, const kernels::AdamHyper& hyper);
+  Result<kernels::HyperParams> group(int group);
+  Result<> set_group(int group, const kernels::HyperParams& hyper);
 
   Result<> grad_ready(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
   Result<bool> backward_end();  // true at the boundary
@@ -136,6 +136,7 @@ class Engine {
   Engine(EngineOptions options, numa::Topology topology, std::unique_ptr<device::Device> device, cpu_adam::Isa isa);
 
   Result<> expect_ready(const char* what) const;
+  bool is_external() const;
   Result<> expect_param(const char* what, std::uint32_t id) const;
   Result<> expect_range(const char* what, std::uint32_t id, Plane plane, Range range) const;
   Result<> stop_if_failed(Result<> result);

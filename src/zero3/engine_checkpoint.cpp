@@ -18,13 +18,14 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // The blocks of the update come first, then the frozen units, cut alike.
-std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Block>& blocks, const Update& update) {
+std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Block>& blocks, const Update& update,
+                                     kernels::Optimizer optimizer) {
   std::vector<SavedBlock> saved;
   for (std::uint32_t i = 0; i < blocks.size(); ++i) {
     SavedBlock block;
     block.unit = blocks[i].unit;
     block.range = blocks[i].range;
-    block.planes = planes_of(units.units[block.unit].dtype);
+    block.planes = planes_of(units.units[block.unit].dtype, optimizer);
     block.is_adopted = update.is_adopted(i);
     saved.push_back(std::move(block));
   }
@@ -102,6 +103,7 @@ Manifest Engine::manifest_now() const {
   manifest.steps = stats_.steps;
   manifest.skipped_steps = stats_.skipped_steps;
   manifest.scaler = scaler_.state();
+  manifest.optimizer = groups_.optimizer();
   manifest.groups = groups_.values(c.group_count);
   for (const Unit& unit : c.units.units) manifest.units.push_back(unit.dtype);
   for (std::uint32_t id = 0; id < params_.size(); ++id) {
@@ -109,7 +111,7 @@ Manifest Engine::manifest_now() const {
     const Placement& place = c.units.placements[id];
     manifest.params.push_back({p.name, p.dtype, p.numel, p.training, place.unit, place.offset});
   }
-  manifest.blocks = saved_blocks(c.units, c.blocks, *c.update);
+  manifest.blocks = saved_blocks(c.units, c.blocks, *c.update, manifest.optimizer);
   manifest.data_file = fmt::format("rank{}-{}.states", manifest.rank, manifest.id);
   return manifest;
 }
@@ -192,7 +194,9 @@ Result<> Engine::load_begin(const std::string& directory, LoadWhat what) {
   const std::lock_guard lock(mutex_);
   TRY(expect_ready("load checkpoint"));
   Committed& c = *committed_;
-  TRY_ASSIGN(c.restore, Restore::open(directory, communicator_->rank(), *c.parts));
+  TRY_ASSIGN(auto restore, Restore::open(directory, communicator_->rank(), *c.parts));
+  if (what == LoadWhat::everything) TRY(check_same_optimizer(restore->manifest(), groups_.optimizer(), directory));
+  c.restore = std::move(restore);
   c.grads->clear();
   c.prefetched = false;
   phase_ = Phase::loading;

@@ -78,7 +78,7 @@ Result<> Engine::take_from_device(std::uint32_t id, const void* gradient, Dtype 
 
 // The update's first reads are issued while the backward pass still runs.
 Result<> Engine::prefetch_states() {
-  if (committed_->prefetched || !committed_->grads->is_last_micro_batch()) return {};
+  if (is_external() || committed_->prefetched || !committed_->grads->is_last_micro_batch()) return {};
   committed_->prefetched = true;
   return stop_if_failed(committed_->states->prefetch(committed_->update->order()));
 }
@@ -142,6 +142,9 @@ Result<StepReport> Engine::step_wait(int timeout_ms) {
   return report_;
 }
 
+// The program applies the update itself, with gradients that stay until it discards them.
+bool Engine::is_external() const { return groups_.optimizer() == kernels::Optimizer::external; }
+
 // On the background thread; phase_ is stepping, so nothing else touches what it uses.
 Result<> Engine::step(double loss_scale, bool is_own_scale) {
   const std::int64_t begin_ns = now_ns();
@@ -159,12 +162,14 @@ Result<> Engine::step(double loss_scale, bool is_own_scale) {
     const auto constants = groups_.constants(c.group_count, stats_.steps + 1, report_.clip_factor / loss_scale);
     c.prefetched = false;
     make_way_for_changes();
-    const auto before = [&](std::uint32_t block) { c.snapshot->await_copied(block); };
-    TRY_ASSIGN(sweep, c.update->run(*c.states, constants, c.snapshot ? before : std::function<void(std::uint32_t)>(),
-                                    cancelled_));
+    if (!is_external()) {
+      const auto before = [&](std::uint32_t block) { c.snapshot->await_copied(block); };
+      TRY_ASSIGN(sweep, c.update->run(*c.states, constants, c.snapshot ? before : std::function<void(std::uint32_t)>(),
+                                      cancelled_));
+    }
     if (is_own_scale) scaler_.note_good_step();
   }
-  c.grads->clear();
+  if (!is_external() || report_.skipped) c.grads->clear();
   account(begin_ns, sweep);
   return {};
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "zero3/param.hpp"
+
 namespace orlop::zero3 {
 namespace {
 
@@ -19,33 +21,46 @@ Result<> check_value(int group, const char* name, double value, double below) {
 
 }  // namespace
 
-Result<kernels::AdamHyper> Groups::get(int group) const {
+// Only Adam's groups may choose between decoupled weight decay and L2 regularisation.
+Result<> Groups::check_optimizer(int group, const kernels::HyperParams& hyper) const {
+  if (hyper.optimizer != optimizer()) {
+    return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on group {}: its optimizer is {}, the engine's {}; start from "
+                "orlop_group_get", group, name_of(hyper.optimizer), name_of(optimizer()));
+  }
+  if (optimizer() == kernels::Optimizer::adam || hyper.decoupled == initial_.decoupled) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on group {} (decoupled_weight_decay = {}): {} knows only {}", group,
+              hyper.decoupled ? 1 : 0, name_of(optimizer()), initial_.decoupled ? 1 : 0);
+}
+
+Result<kernels::HyperParams> Groups::get(int group) const {
   TRY(check_number(group));
   const auto index = static_cast<std::size_t>(group);
   return index < groups_.size() ? groups_[index] : initial_;
 }
 
-Result<> Groups::set(int group, const kernels::AdamHyper& hyper) {
+Result<> Groups::set(int group, const kernels::HyperParams& hyper) {
   TRY(check_number(group));
   TRY(check_value(group, "lr", hyper.lr, INFINITY));
   TRY(check_value(group, "beta1", hyper.beta1, 1));
   TRY(check_value(group, "beta2", hyper.beta2, 1));
   TRY(check_value(group, "eps", hyper.eps, INFINITY));
   TRY(check_value(group, "weight_decay", hyper.weight_decay, INFINITY));
+  TRY(check_value(group, "lr_decay", hyper.lr_decay, INFINITY));
+  TRY(check_optimizer(group, hyper));
   const auto index = static_cast<std::size_t>(group);
   if (index >= groups_.size()) groups_.resize(index + 1, initial_);
   groups_[index] = hyper;
   return {};
 }
 
-std::vector<kernels::AdamHyper> Groups::values(int count) const {
-  std::vector<kernels::AdamHyper> values(static_cast<std::size_t>(count), initial_);
+std::vector<kernels::HyperParams> Groups::values(int count) const {
+  std::vector<kernels::HyperParams> values(static_cast<std::size_t>(count), initial_);
   std::copy_n(groups_.begin(), std::min(groups_.size(), values.size()), values.begin());
   return values;
 }
 
-std::vector<kernels::AdamConstants> Groups::constants(int count, std::uint64_t t, double grad_scale) const {
-  std::vector<kernels::AdamConstants> constants;
+std::vector<kernels::StepConstants> Groups::constants(int count, std::uint64_t t, double grad_scale) const {
+  std::vector<kernels::StepConstants> constants;
   for (const auto& hyper : values(count)) constants.push_back(kernels::make_constants(hyper, t, grad_scale));
   return constants;
 }

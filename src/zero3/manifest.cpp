@@ -34,7 +34,8 @@ json groups_of(const Manifest& manifest) {
                       {"eps", g.eps},
                       {"weight_decay", g.weight_decay},
                       {"decoupled", g.decoupled},
-                      {"bias_correction", g.bias_correction}});
+                      {"bias_correction", g.bias_correction},
+                      {"lr_decay", g.lr_decay}});
   }
   return groups;
 }
@@ -133,7 +134,17 @@ void read_params(const json& text, Manifest& manifest) {
   }
 }
 
+kernels::Optimizer optimizer_named(const std::string& name) {
+  using enum kernels::Optimizer;
+  for (const auto optimizer : {adam, adagrad, lion, external}) {
+    if (name == name_of(optimizer)) return optimizer;
+  }
+  throw Damaged{fmt::format("an optimizer \"{}\"", name)};
+}
+
+// Manifests of the first version know only Adam.
 void read_groups(const json& text, Manifest& manifest) {
+  manifest.optimizer = optimizer_named(text.value("optimizer", "Adam"));
   for (const json& g : text.at("groups")) {
     manifest.groups.push_back({.lr = g.at("lr"),
                                .beta1 = g.at("beta1"),
@@ -141,7 +152,9 @@ void read_groups(const json& text, Manifest& manifest) {
                                .eps = g.at("eps"),
                                .weight_decay = g.at("weight_decay"),
                                .decoupled = g.at("decoupled"),
-                               .bias_correction = g.at("bias_correction")});
+                               .bias_correction = g.at("bias_correction"),
+                               .optimizer = manifest.optimizer,
+                               .lr_decay = g.value("lr_decay", 0.0)});
   }
 }
 
@@ -161,7 +174,7 @@ void read_blocks(const json& text, Manifest& manifest) {
                 block.range.size() % kShardGrain == 0 && block.range.size() < 1ull << 32 &&
                 block.file_offset % swap::kPlaneAlignment == 0 && block.file_offset <= manifest.data_bytes,
             fmt::format("block {}", manifest.blocks.size()));
-    if (is_trained[block.unit]) block.planes = planes_of(manifest.units[block.unit]);
+    if (is_trained[block.unit]) block.planes = planes_of(manifest.units[block.unit], manifest.optimizer);
     manifest.blocks.push_back(std::move(block));
   }
 }
@@ -276,6 +289,7 @@ json Manifest::to_json() const {
           {"skipped_steps", skipped_steps},
           {"loss_scaler",
            {{"scale", scaler.scale}, {"good_steps", scaler.good_steps}, {"overflows_left", scaler.overflows_left}}},
+          {"optimizer", name_of(optimizer)},
           {"groups", groups_of(*this)},
           {"units", unit_names},
           {"params", params_of(*this)},

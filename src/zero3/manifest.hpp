@@ -15,7 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/adam_element.hpp"
+#include "kernels/optimizer.hpp"
 #include "swap/states.hpp"
 #include "zero3/loss_scaler.hpp"
 #include "zero3/param.hpp"
@@ -54,7 +54,8 @@ struct Manifest {
   std::uint64_t steps = 0;
   std::uint64_t skipped_steps = 0;
   LossScalerState scaler;
-  std::vector<kernels::AdamHyper> groups;
+  kernels::Optimizer optimizer = kernels::Optimizer::adam;
+  std::vector<kernels::HyperParams> groups;
   std::vector<Dtype> units;
   std::vector<SavedParam> params;  // in order of id
   std::vector<SavedBlock> blocks;

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels/adam_element.hpp"
+#include "kernels/element.hpp"
 
 namespace orlop::zero3 {
 

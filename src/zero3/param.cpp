@@ -25,16 +25,28 @@ cpu_adam::Master master_of(Dtype dtype) {
   }
 }
 
-swap::PlaneSet planes_of(Dtype dtype) {
+swap::PlaneSet planes_of(Dtype dtype, kernels::Optimizer optimizer) {
   using swap::Plane;
-  switch (dtype) {
-    case Dtype::bf16:
-      return {Plane::lo, Plane::exp_avg, Plane::exp_avg_sq};
-    case Dtype::f16:
-      return {Plane::master, Plane::exp_avg, Plane::exp_avg_sq};
-    default:
-      return {Plane::exp_avg, Plane::exp_avg_sq};
+  swap::PlaneSet planes;
+  if (dtype == Dtype::bf16) planes.insert(Plane::lo);
+  if (dtype == Dtype::f16) planes.insert(Plane::master);
+  if (has_exp_avg(optimizer)) planes.insert(Plane::exp_avg);
+  if (has_exp_avg_sq(optimizer)) planes.insert(Plane::exp_avg_sq);
+  return planes;
+}
+
+std::string_view name_of(kernels::Optimizer optimizer) {
+  switch (optimizer) {
+    case kernels::Optimizer::adam:
+      return "Adam";
+    case kernels::Optimizer::adagrad:
+      return "Adagrad";
+    case kernels::Optimizer::lion:
+      return "Lion";
+    case kernels::Optimizer::external:
+      return "External";
   }
+  return "?";
 }
 
 cpu_adam::GradType grad_type_of(Dtype dtype) {

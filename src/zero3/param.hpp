@@ -19,7 +19,8 @@ std::string_view name_of(Dtype dtype);
 
 // How a dtype's fp32 master is stored, and which planes its optimizer state has.
 cpu_adam::Master master_of(Dtype dtype);
-swap::PlaneSet planes_of(Dtype dtype);
+swap::PlaneSet planes_of(Dtype dtype, kernels::Optimizer optimizer);
+std::string_view name_of(kernels::Optimizer optimizer);
 cpu_adam::GradType grad_type_of(Dtype dtype);
 
 struct ParamSpec {

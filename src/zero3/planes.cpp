@@ -1,9 +1,10 @@
 #include "zero3/planes.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "kernels/adam_element.hpp"
+#include "kernels/element.hpp"
 #include "zero3/master.hpp"
 
 namespace orlop::zero3 {
@@ -23,6 +24,12 @@ std::vector<std::uint32_t> first_blocks(const UnitPlan& plan, std::span<const Bl
 }
 
 }  // namespace
+
+bool has_plane(kernels::Optimizer optimizer, Plane plane) {
+  if (plane == Plane::exp_avg) return has_exp_avg(optimizer);
+  if (plane == Plane::exp_avg_sq) return has_exp_avg_sq(optimizer);
+  return true;
+}
 
 // Element `range.begin` of the parameter is element `in_block` of the block and `in_unit` of the unit.
 struct Planes::Piece {
@@ -124,6 +131,18 @@ Result<> Planes::write(std::uint32_t id, Plane plane, Range range, Dtype dtype, 
     }
   }));
   return copy_to_device(id, range);
+}
+
+Result<> Planes::fill(Plane plane, float value) {
+  for (std::uint32_t block = 0; block < parts_.blocks.size(); ++block) {
+    TRY(states_->access(block, Change::modified, [&](const BlockMemory& memory) -> Result<> {
+      std::fill_n(memory.as<float>(state_plane(plane)), parts_.blocks[block].range.size(), value);
+      update_->adopt(block, memory);
+      update_->mark_modified();
+      return {};
+    }));
+  }
+  return {};
 }
 
 Result<> Planes::read_param(std::uint32_t id, Range range, Dtype dtype, void* destination) {

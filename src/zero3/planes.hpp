@@ -18,6 +18,9 @@ enum class Plane : std::uint8_t {
   grad = ORLOP_PLANE_GRAD
 };
 
+// Whether parameters that this optimizer trains have the plane.
+bool has_plane(kernels::Optimizer optimizer, Plane plane);
+
 class Planes {
  public:
   Planes(const UpdateParts& parts, swap::States& states, Update& update);
@@ -26,6 +29,9 @@ class Planes {
   // host memory. The range has been checked. Blocks for I/O where the plane is on NVMe.
   Result<> read(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
   Result<> write(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source);
+
+  // Sets every element of a state plane. Blocks for I/O where it is on NVMe.
+  Result<> fill(Plane plane, float value);
 
   // A whole parameter from its host image; nothing where the device is the host.
   Result<> send_to_device(std::uint32_t id) { return copy_to_device(id, {0, parts_.params[id].numel}); }

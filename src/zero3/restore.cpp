@@ -50,6 +50,13 @@ Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> p
               found.size(), list);
 }
 
+Result<> check_same_optimizer(const Manifest& manifest, kernels::Optimizer optimizer, const std::string& directory) {
+  if (manifest.optimizer == optimizer) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "checkpoint: on {}: its optimizer states are {}'s, the engine trains with {}; load the "
+              "parameters only, or train with {}", directory, name_of(manifest.optimizer), name_of(optimizer),
+              name_of(manifest.optimizer));
+}
+
 struct Restore::Part {
   std::uint32_t id;
   Range elements;         // of the parameter
@@ -102,7 +109,7 @@ Result<> Restore::restore_part(const RestoreTarget& target, const Part& part, co
   TRY(saved_->read(saved_of_[part.id], kSavedParam, part.elements,
                     target.parts.buffers.host_params(unit) + part.in_unit * bytes_of(dtype)));
   for (const swap::Plane plane : swap::kPlanes) {
-    if (!planes_of(dtype).contains(plane)) continue;
+    if (!planes_of(dtype, target.parts.optimizer).contains(plane)) continue;
     std::byte* const into = memory.as<std::byte>(plane) + part.in_block * swap::element_bytes(plane);
     if (plane == swap::Plane::master) {
       TRY(saved_->read_master(saved_of_[part.id], part.elements, reinterpret_cast<float*>(into)));

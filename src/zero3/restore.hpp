@@ -15,6 +15,9 @@ namespace orlop::zero3 {
 // ORLOP_INVALID_ARGUMENT with the list of differences between what was saved and what is registered.
 Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, const std::string& directory);
 
+// ORLOP_INVALID_ARGUMENT when the saved states are not this optimizer's.
+Result<> check_same_optimizer(const Manifest& manifest, kernels::Optimizer optimizer, const std::string& directory);
+
 struct RestoreTarget {
   const UpdateParts& parts;
   swap::States& states;

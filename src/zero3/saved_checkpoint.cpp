@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/adam_element.hpp"
+#include "kernels/element.hpp"
 
 namespace orlop::zero3 {
 

@@ -35,7 +35,7 @@ swap::ChunkSums to_swap(const cpu_adam::ChunkSums& sums) {
 }
 
 // The fp32 master takes the value of its fp16 parameter.
-void adopt_master(cpu_adam::Isa isa, const cpu_adam::AdamSpan& span) {
+void adopt_master(cpu_adam::Isa isa, const cpu_adam::PlaneSpan& span) {
   cpu_adam::grad_intake(isa, cpu_adam::Intake::store, cpu_adam::GradType::f32, span.master, cpu_adam::GradType::f16,
                         span.param, span.count, nullptr);
 }
@@ -45,13 +45,13 @@ struct ChunkWork {
   cpu_adam::Isa isa;
   Dtype dtype;
   cpu_adam::GradType grad;
-  cpu_adam::AdamSpan span;
-  std::span<const cpu_adam::AdamStretch> stretches;
+  cpu_adam::PlaneSpan span;
+  std::span<const cpu_adam::Stretch> stretches;
 };
 
-void run_adam(const ChunkWork& work, const cpu_adam::AdamSpan& span, cpu_adam::ChunkSums* read,
+void run_adam(const ChunkWork& work, const cpu_adam::PlaneSpan& span, cpu_adam::ChunkSums* read,
               cpu_adam::ChunkSums* written) {
-  cpu_adam::adam_chunk(work.isa, master_of(work.dtype), work.grad, span, work.stretches, read, written);
+  cpu_adam::update_chunk(work.isa, master_of(work.dtype), work.grad, span, work.stretches, read, written);
 }
 
 // States are summed in the pass that computes with them, so whether they were sound is known only afterwards: parameters
@@ -61,7 +61,7 @@ void update_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swa
   static thread_local std::vector<std::byte> params;
   params.resize(work.span.count * bytes_of(work.dtype));
   std::memcpy(params.data(), work.span.param, params.size());
-  cpu_adam::AdamSpan trial = work.span;
+  cpu_adam::PlaneSpan trial = work.span;
   trial.param = params.data();
   cpu_adam::ChunkSums found;
   cpu_adam::ChunkSums made;
@@ -119,7 +119,7 @@ Update::~Update() {
   if (stream_.handle != nullptr) parts_.device.destroy(stream_);
 }
 
-Result<swap::SweepReport> Update::run(swap::States& states, std::span<const kernels::AdamConstants> constants,
+Result<swap::SweepReport> Update::run(swap::States& states, std::span<const kernels::StepConstants> constants,
                                       const std::function<void(std::uint32_t block)>& before,
                                       const std::atomic<bool>& cancel) {
   mark_modified();
@@ -135,7 +135,7 @@ Result<swap::SweepReport> Update::run(swap::States& states, std::span<const kern
   return report;
 }
 
-Result<> Update::visit(const swap::Visit& visit, std::span<const kernels::AdamConstants> constants) {
+Result<> Update::visit(const swap::Visit& visit, std::span<const kernels::StepConstants> constants) {
   if (parts_.arithmetic == Arithmetic::left_out) return {};
   const std::uint64_t elements = parts_.blocks[visit.block].range.size();
   parts_.workers.parallel_for(divide_up(elements, kChunkElements), kTaskChunks, [&](auto begin, auto end) {
@@ -146,11 +146,11 @@ Result<> Update::visit(const swap::Visit& visit, std::span<const kernels::AdamCo
 }
 
 void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
-                          std::span<const kernels::AdamConstants> constants) const {
+                          std::span<const kernels::StepConstants> constants) const {
   const Block& block = parts_.blocks[visit.block];
   const Unit& unit = parts_.plan.units[block.unit];
   const Range range = chunk_range(chunk, block.range.size());
-  static thread_local std::vector<cpu_adam::AdamStretch> stretches;
+  static thread_local std::vector<cpu_adam::Stretch> stretches;
   find_stretches(visit.block, range, constants, stretches);
   const ChunkWork work{parts_.isa, unit.dtype, grad_type_of(parts_.buffers.grad_dtype(block.unit)),
                        span_of(visit.block, visit.memory, range), stretches};
@@ -165,8 +165,8 @@ void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
   }
 }
 
-void Update::find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::AdamConstants> constants,
-                            std::vector<cpu_adam::AdamStretch>& stretches) const {
+void Update::find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::StepConstants> constants,
+                            std::vector<cpu_adam::Stretch>& stretches) const {
   stretches.clear();
   for (const auto& [range, group] : groups_[block]) {
     const Range part = intersect(range, chunk);
@@ -174,7 +174,7 @@ void Update::find_stretches(std::uint32_t block, Range chunk, std::span<const ke
   }
 }
 
-cpu_adam::AdamSpan Update::span_of(std::uint32_t index, const swap::BlockMemory& memory, Range chunk) const {
+cpu_adam::PlaneSpan Update::span_of(std::uint32_t index, const swap::BlockMemory& memory, Range chunk) const {
   const Block& block = parts_.blocks[index];
   const Dtype dtype = parts_.plan.units[block.unit].dtype;
   const Dtype grad_dtype = parts_.buffers.grad_dtype(block.unit);

@@ -1,4 +1,4 @@
-// Update: Adam over every block, wherever its states live.
+// Update: the optimizer over every block, wherever its states live.
 #pragma once
 
 #include <atomic>
@@ -26,6 +26,7 @@ struct UpdateParts {
   const cpu_adam::Workers& workers;
   device::Device& device;
   cpu_adam::Isa isa;
+  kernels::Optimizer optimizer;
   Arithmetic arithmetic;
 };
 
@@ -41,7 +42,7 @@ class Update {
 
   // Updates every block in place: states through `states`, parameters in the flat buffers and on the device.
   // `constants` by group number. `before` (may be empty) is called before a block is changed.
-  Result<swap::SweepReport> run(swap::States& states, std::span<const kernels::AdamConstants> constants,
+  Result<swap::SweepReport> run(swap::States& states, std::span<const kernels::StepConstants> constants,
                                 const std::function<void(std::uint32_t block)>& before,
                                 const std::atomic<bool>& cancel);
 
@@ -56,12 +57,12 @@ class Update {
 
  private:
   explicit Update(const UpdateParts& parts);
-  Result<> visit(const swap::Visit& visit, std::span<const kernels::AdamConstants> constants);
+  Result<> visit(const swap::Visit& visit, std::span<const kernels::StepConstants> constants);
   void update_chunk(const swap::Visit& visit, std::uint64_t chunk,
-                    std::span<const kernels::AdamConstants> constants) const;
-  void find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::AdamConstants> constants,
-                      std::vector<cpu_adam::AdamStretch>& stretches) const;
-  [[nodiscard]] cpu_adam::AdamSpan span_of(std::uint32_t block, const swap::BlockMemory& memory, Range chunk) const;
+                    std::span<const kernels::StepConstants> constants) const;
+  void find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::StepConstants> constants,
+                      std::vector<cpu_adam::Stretch>& stretches) const;
+  [[nodiscard]] cpu_adam::PlaneSpan span_of(std::uint32_t block, const swap::BlockMemory& memory, Range chunk) const;
   Result<> copy_out(std::uint32_t block);
 
   UpdateParts parts_;

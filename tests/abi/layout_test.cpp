@@ -8,7 +8,7 @@
 namespace {
 
 TEST(Layout, OfEngineParamsIsFixed) {
-  EXPECT_EQ(sizeof(orlop_engine_params), 40u);
+  EXPECT_EQ(sizeof(orlop_engine_params), 48u);
   EXPECT_EQ(offsetof(orlop_engine_params, struct_size), 0u);
   EXPECT_EQ(offsetof(orlop_engine_params, rank), 4u);
   EXPECT_EQ(offsetof(orlop_engine_params, world_size), 8u);
@@ -16,6 +16,7 @@ TEST(Layout, OfEngineParamsIsFixed) {
   EXPECT_EQ(offsetof(orlop_engine_params, device_index), 16u);
   EXPECT_EQ(offsetof(orlop_engine_params, config_json), 24u);
   EXPECT_EQ(offsetof(orlop_engine_params, run_id), 32u);
+  EXPECT_EQ(offsetof(orlop_engine_params, optimizer_json), 40u);
 }
 
 TEST(Layout, OfParamDescIsFixed) {
@@ -29,11 +30,13 @@ TEST(Layout, OfParamDescIsFixed) {
 }
 
 TEST(Layout, OfGroupParamsIsFixed) {
-  EXPECT_EQ(sizeof(orlop_group_params), 56u);
+  EXPECT_EQ(sizeof(orlop_group_params), 64u);
   EXPECT_EQ(offsetof(orlop_group_params, decoupled_weight_decay), 4u);
   EXPECT_EQ(offsetof(orlop_group_params, lr), 8u);
   EXPECT_EQ(offsetof(orlop_group_params, weight_decay), 40u);
   EXPECT_EQ(offsetof(orlop_group_params, bias_correction), 48u);
+  EXPECT_EQ(offsetof(orlop_group_params, optimizer), 52u);
+  EXPECT_EQ(offsetof(orlop_group_params, lr_decay), 56u);
 }
 
 TEST(Layout, OfStepStructsIsFixed) {

@@ -170,25 +170,41 @@ const std::vector<HonouredCase>& honoured_cases() {
       {"data_types.param_dtype", R"({"data_types": {"param_dtype": "bf16"}, "bf16": {"enabled": true}})",
        [](const Config& c) { return c.dtype == ORLOP_BF16; }},
       {"optimizer.type", R"({"optimizer": {"type": "AdamW"}})",
-       [](const Config& c) { return c.adam && c.adam->decay_kind == WeightDecay::decoupled; }},
+       [](const Config& c) { return c.optimizer && c.optimizer->decoupled_decay; }},
       {"optimizer.type", R"({"optimizer": {"type": "adam"}})",
-       [](const Config& c) { return c.adam && c.adam->decay_kind == WeightDecay::decoupled; }},
-      {"optimizer.type", R"({})", [](const Config& c) { return !c.adam; }},
+       [](const Config& c) { return c.optimizer && c.optimizer->decoupled_decay; }},
+      {"optimizer.type", R"({})", [](const Config& c) { return !c.optimizer; }},
       {"optimizer.params.lr", R"({"optimizer": {"type": "Adam", "params": {"lr": "3e-5"}}})",
-       [](const Config& c) { return c.adam->lr == 3e-5; }},
+       [](const Config& c) { return c.optimizer->lr == 3e-5; }},
       {"optimizer.params.betas", R"({"optimizer": {"type": "Adam", "params": {"betas": [0.8, 0.95]}}})",
-       [](const Config& c) { return c.adam->beta1 == 0.8 && c.adam->beta2 == 0.95; }},
+       [](const Config& c) { return c.optimizer->beta1 == 0.8 && c.optimizer->beta2 == 0.95; }},
       {"optimizer.params.eps", R"({"optimizer": {"type": "Adam", "params": {"eps": 1e-5}}})",
-       [](const Config& c) { return c.adam->eps == 1e-5; }},
+       [](const Config& c) { return c.optimizer->eps == 1e-5; }},
       {"optimizer.params.weight_decay", R"({"optimizer": {"type": "Adam", "params": {"weight_decay": 0.1}}})",
-       [](const Config& c) { return c.adam->weight_decay == 0.1; }},
+       [](const Config& c) { return c.optimizer->weight_decay == 0.1; }},
       {"optimizer.params.adam_w_mode", R"({"optimizer": {"type": "Adam", "params": {"adam_w_mode": false}}})",
-       [](const Config& c) { return c.adam->decay_kind == WeightDecay::l2; }},
+       [](const Config& c) { return !c.optimizer->decoupled_decay; }},
       {"optimizer.params.adam_w_mode", R"({"optimizer": {"type": "AdamW", "params": {"adamw_mode": false}}})",
-       [](const Config& c) { return c.adam->decay_kind == WeightDecay::decoupled; }},
+       [](const Config& c) { return c.optimizer->decoupled_decay; }},
+      {"optimizer.type", R"({"optimizer": {"type": "Adagrad"}})",
+       [](const Config& c) {
+         return c.optimizer->type == OptimizerType::adagrad && c.optimizer->lr == 0.01 && c.optimizer->eps == 1e-10 &&
+                !c.optimizer->decoupled_decay;
+       }},
+      {"optimizer.type", R"({"optimizer": {"type": "lion"}})",
+       [](const Config& c) {
+         return c.optimizer->type == OptimizerType::lion && c.optimizer->beta2 == 0.99 && c.optimizer->decoupled_decay;
+       }},
+      {"optimizer.type", R"({"optimizer": {"type": "External"}})",
+       [](const Config& c) { return c.optimizer->type == OptimizerType::external; }},
+      {"optimizer.params.lr_decay", R"({"optimizer": {"type": "Adagrad", "params": {"lr_decay": 0.1}}})",
+       [](const Config& c) { return c.optimizer->lr_decay == 0.1; }},
+      {"optimizer.params.initial_accumulator_value",
+       R"({"optimizer": {"type": "Adagrad", "params": {"initial_accumulator_value": 0.5}}})",
+       [](const Config& c) { return c.optimizer->initial_accumulator == 0.5; }},
       {"optimizer.params.bias_correction",
        R"({"optimizer": {"type": "Adam", "params": {"bias_correction": false}}})",
-       [](const Config& c) { return !c.adam->bias_correction; }},
+       [](const Config& c) { return !c.optimizer->bias_correction; }},
       {"zero_optimization.stage", R"({"zero_optimization": {"stage": 2}})",
        [](const Config& c) { return c.zero_stage == 2; }},
       {"zero_optimization.stage", R"({"zero_optimization": true})",
@@ -443,7 +459,15 @@ TEST(Config, ContradictionsAreRefusedWithTheWayOut) {
   EXPECT_THAT(refusal(R"({"optimizer": {"type": "AdamW", "params": {"max_grad_norm": 1.0}}})"),
               HasSubstr("write it as \"gradient_clipping\" beside \"optimizer\""));
   EXPECT_THAT(refusal(R"({"optimizer": {"params": {"lr": 1}}})"), HasSubstr("optimizer.type is missing"));
-  EXPECT_THAT(refusal(R"({"optimizer": {"type": "Lamb"}})"), HasSubstr("must be \"Adam\" or \"AdamW\""));
+  EXPECT_THAT(refusal(R"({"optimizer": {"type": "Adagrad", "params": {"betas": [0.9, 0.99]}}})"),
+              HasSubstr("Adagrad has no such parameter"));
+  EXPECT_THAT(refusal(R"({"optimizer": {"type": "Lion", "params": {"eps": 1e-6}}})"),
+              HasSubstr("Lion has no such parameter"));
+  EXPECT_THAT(refusal(R"({"optimizer": {"type": "AdamW", "params": {"lr_decay": 0.1}}})"),
+              HasSubstr("AdamW has no such parameter"));
+  EXPECT_THAT(refusal(R"({"optimizer": {"type": "External", "params": {"lr": 0.1}}})"),
+              HasSubstr("External has no such parameter"));
+  EXPECT_THAT(refusal(R"({"optimizer": {"type": "Lamb"}})"), HasSubstr("must be \"Adam\" or \"AdamW\" or \"Adagrad\" or \"Lion\""));
   EXPECT_THAT(
       refusal(
           R"({"zero_optimization": {"cpu_offload": true, "offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}})"),
@@ -647,7 +671,7 @@ TEST(Config, ATrainersConfigurationIsTakenAsItIs) {
   EXPECT_EQ(config.dtype, ORLOP_BF16);
   EXPECT_EQ(config.offload_optimizer, OffloadDevice::cpu);
   EXPECT_EQ(config.gradient_accumulation_steps, 4u);
-  EXPECT_EQ(config.adam->lr, 5e-5);
+  EXPECT_EQ(config.optimizer->lr, 5e-5);
   EXPECT_THAT(config.warnings, IsEmpty());
 }
 

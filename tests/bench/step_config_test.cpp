@@ -35,7 +35,7 @@ TEST_F(StepConfig, OfNothingIsBf16InMemory) {
   EXPECT_EQ(config->dtype, ORLOP_BF16);
   EXPECT_EQ(config->offload_optimizer, OffloadDevice::none);
   EXPECT_EQ(config->gradient_clipping, 1.0);
-  EXPECT_TRUE(config->adam);
+  EXPECT_TRUE(config->optimizer);
 }
 
 TEST_F(StepConfig, TakesEveryOption) {
@@ -84,7 +84,7 @@ TEST_F(StepConfig, OptionsOverrideTheFile) {
   EXPECT_EQ(config->gradient_clipping, 3);
   EXPECT_EQ(config->gradient_accumulation_steps, 4u);
   EXPECT_EQ(config->zero_stage, 2);
-  EXPECT_EQ(config->adam->lr, 0.5);
+  EXPECT_EQ(config->optimizer->lr, 0.5);
 }
 
 TEST_F(StepConfig, TheFilesTypeStaysWhenNoneIsGiven) {

@@ -9,7 +9,7 @@
 namespace orlop::cpu_adam {
 namespace {
 
-using kernels::AdamHyper;
+using kernels::HyperParams;
 
 #include "golden.inc"
 
@@ -27,11 +27,11 @@ struct Model {
   explicit Model(std::size_t count) : param(count), exp_avg(count), exp_avg_sq(count), grad(count) {
     for (std::size_t i = 0; i != count; ++i) param[i] = initial(static_cast<std::int64_t>(i));
   }
-  void step(Isa isa, const AdamHyper& hyper, int t) {
+  void step(Isa isa, const HyperParams& hyper, int t) {
     for (std::size_t i = 0; i != grad.size(); ++i) grad[i] = gradient(static_cast<std::int64_t>(i), t);
     const auto constants = make_constants(hyper, static_cast<std::uint64_t>(t), 1.0);
-    const AdamStretch stretch = {grad.size(), &constants};
-    adam_chunk(isa, Master::itself, GradType::f32,
+    const Stretch stretch = {grad.size(), &constants};
+    update_chunk(isa, Master::itself, GradType::f32,
                {param.data(), nullptr, nullptr, exp_avg.data(), exp_avg_sq.data(), grad.data(), grad.size()},
                {&stretch, 1}, nullptr, nullptr);
   }
@@ -43,7 +43,7 @@ float param_tolerance(float param, int t, double lr) {
   return static_cast<float>(t * (1.5 * 0x1p-23 * std::abs(param) + 1e-6 * lr));
 }
 
-void expect_golden(const AdamHyper& hyper, const float (&params)[kSteps][kElements], const float (&moments)[2][kElements]) {
+void expect_golden(const HyperParams& hyper, const float (&params)[kSteps][kElements], const float (&moments)[2][kElements]) {
   for (const Isa isa : usable_isas()) {
     Model model(kElements);
     for (int t = 1; t <= kSteps; ++t) {
@@ -75,7 +75,7 @@ struct Exact {
   double m = 0;
   double v = 0;
 
-  void step(double g, const AdamHyper& h, int t) {
+  void step(double g, const HyperParams& h, int t) {
     if (!h.decoupled) g += h.weight_decay * param;
     m = h.beta1 * m + (1 - h.beta1) * g;
     v = h.beta2 * v + (1 - h.beta2) * g * g;
@@ -87,7 +87,7 @@ struct Exact {
 };
 
 // Root mean square error of the accumulated update after 100 steps, relative to it.
-double error_against_float64(Isa isa, const AdamHyper& hyper) {
+double error_against_float64(Isa isa, const HyperParams& hyper) {
   constexpr std::size_t kCount = 4096;
   Model model(kCount);
   std::vector<Exact> exact;

@@ -44,13 +44,13 @@ TEST(SelectIsa, TakesTheForcedOne) {
 // Each table carries what its own file was compiled for (checked there by the compiler), and shares no kernel with
 // another.
 TEST(SelectIsa, LeadsToKernelsThatWereCompiledForIt) {
-  std::set<KernelTable::Adam> seen;
+  std::set<KernelTable::Update> seen;
   for (const Isa isa : usable_isas()) {
     const Forced forced(std::string(name_of(isa)).c_str());
     const KernelTable& table = kernels_of(select_isa().value());
     EXPECT_EQ(table.isa, isa);
-    for (const auto& row : table.adam) {
-      for (const KernelTable::Adam kernel : row) EXPECT_TRUE(seen.insert(kernel).second);
+    for (const auto& row : table.update) {
+      for (const KernelTable::Update kernel : row) EXPECT_TRUE(seen.insert(kernel).second);
     }
   }
 }

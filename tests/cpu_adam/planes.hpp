@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu_adam/adam.hpp"
+#include "kernels/element.hpp"
 
 namespace orlop::cpu_adam {
 
@@ -105,14 +106,14 @@ struct Planes {
     lo.fill([&] { return static_cast<std::int16_t>(random.next()); });
   }
 
-  AdamSpan span(Master how, GradType grad) {
+  PlaneSpan span(Master how, GradType grad, kernels::Optimizer optimizer = kernels::Optimizer::adam) {
     const bool is_wide = how == Master::itself;
     return {
         .param = is_wide ? static_cast<void*>(param32.data()) : static_cast<void*>(param16.data()),
         .lo = how == Master::split ? lo.data() : nullptr,
         .master = how == Master::separate ? master.data() : nullptr,
-        .exp_avg = exp_avg.data(),
-        .exp_avg_sq = exp_avg_sq.data(),
+        .exp_avg = has_exp_avg(optimizer) ? exp_avg.data() : nullptr,
+        .exp_avg_sq = has_exp_avg_sq(optimizer) ? exp_avg_sq.data() : nullptr,
         .grad = grad == GradType::f32 ? static_cast<const void*>(grad32.data()) : grad16.data(),
         .count = param32.size(),
     };
@@ -133,6 +134,8 @@ struct Planes {
 
 inline constexpr Master kAllMasters[] = {Master::itself, Master::split, Master::separate};
 inline constexpr GradType kAllGradTypes[] = {GradType::f32, GradType::bf16, GradType::f16};
+inline constexpr kernels::Optimizer kAllOptimizers[] = {kernels::Optimizer::adam, kernels::Optimizer::adagrad,
+                                                        kernels::Optimizer::lion};
 inline constexpr Values kAllValues[] = {Values::any_bits, Values::ordinary, Values::tiny};
 
 }  // namespace orlop::cpu_adam

@@ -101,17 +101,17 @@ TEST(Workers, LeaveResultsIndependentOfTheirNumber) {
   expected.fill(17, Values::ordinary, Master::split, GradType::bf16);
   const Planes original = expected;
   const auto update = [&](Planes& planes, const Workers& workers) {
-    const AdamSpan whole = planes.span(Master::split, GradType::bf16);
+    const PlaneSpan whole = planes.span(Master::split, GradType::bf16);
     workers.parallel_for(whole.count, 1024, [&](std::size_t begin, std::size_t end) {
-      AdamSpan part = whole;
+      PlaneSpan part = whole;
       part.param = static_cast<std::uint16_t*>(whole.param) + begin;
       part.lo += begin;
       part.exp_avg += begin;
       part.exp_avg_sq += begin;
       part.grad = static_cast<const std::uint16_t*>(whole.grad) + begin;
       part.count = end - begin;
-      const AdamStretch stretch = {part.count, &constants};
-      adam_chunk(usable_isas().back(), Master::split, GradType::bf16, part, {&stretch, 1}, nullptr, nullptr);
+      const Stretch stretch = {part.count, &constants};
+      update_chunk(usable_isas().back(), Master::split, GradType::bf16, part, {&stretch, 1}, nullptr, nullptr);
     });
   };
   update(expected, Workers(1));

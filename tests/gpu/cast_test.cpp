@@ -1,7 +1,7 @@
 #include "kernels/cast.hpp"
 
 #include "gpu_test.hpp"
-#include "kernels/adam_element.hpp"
+#include "kernels/element.hpp"
 
 namespace orlop::kernels {
 namespace {

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "gpu_test.hpp"
-#include "kernels/adam_element.hpp"
+#include "kernels/element.hpp"
 
 namespace orlop::kernels {
 namespace {

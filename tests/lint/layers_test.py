@@ -20,7 +20,7 @@ ALLOWED = [
     ("src/swap/a.cpp", '#include "aio/queue.hpp"'),
     ("src/capi/a.cpp", '#include "zero3/engine.hpp"'),
     ("src/device/a.cpp", "#include <cuda_runtime_api.h>"),
-    ("kernels/a.cu", '#include "kernels/adam_element.hpp"'),
+    ("kernels/a.cu", '#include "kernels/update_element.hpp"'),
     ("bench/a.cpp", '#include "zero3/engine.hpp"'),
     ("src/base/comment.cpp", '// as #include "zero3/engine.hpp" would'),
 ]

@@ -56,8 +56,8 @@ def test_a_rate_of_zero_changes_nothing() -> None:
     [
         (lambda p: torch.optim.AdamW(p, amsgrad=True), "amsgrad of group 0: not supported"),
         (lambda p: torch.optim.AdamW(p, maximize=True), "maximize of group 0: not supported"),
-        (lambda p: torch.optim.SGD(p, lr=0.1), "on optimizer SGD: the engine runs Adam and AdamW"),
-        (lambda p: torch.optim.Adagrad(p), "on optimizer Adagrad"),
+        (lambda p: torch.optim.LBFGS(p), "on optimizer LBFGS: it calls the model several times"),
+        (lambda p: torch.optim.SparseAdam(p), "on optimizer SparseAdam: gradients are dense here"),
     ],
 )
 def test_what_the_engine_cannot_run_is_refused_by_name(make: Any, sentence: str) -> None:

@@ -54,9 +54,9 @@ TEST(Blocks, FrozenUnitsHaveNone) {
 }
 
 TEST(Blocks, HoldThePlanesOfTheirDtype) {
-  EXPECT_EQ(planes_of(Dtype::f32).bytes_per_element(), 8u);
-  EXPECT_EQ(planes_of(Dtype::bf16).bytes_per_element(), 10u);
-  EXPECT_EQ(planes_of(Dtype::f16).bytes_per_element(), 12u);
+  EXPECT_EQ(planes_of(Dtype::f32, kernels::Optimizer::adam).bytes_per_element(), 8u);
+  EXPECT_EQ(planes_of(Dtype::bf16, kernels::Optimizer::adam).bytes_per_element(), 10u);
+  EXPECT_EQ(planes_of(Dtype::f16, kernels::Optimizer::adam).bytes_per_element(), 12u);
 }
 
 }  // namespace

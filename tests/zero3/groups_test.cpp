@@ -8,7 +8,7 @@
 namespace orlop::zero3 {
 namespace {
 
-constexpr kernels::AdamHyper kHyper{.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0,
+constexpr kernels::HyperParams kHyper{.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0,
                                     .decoupled = true, .bias_correction = true};
 
 TEST(Groups, StartWithTheConfiguredValues) {

@@ -12,7 +12,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::vector<swap::BlockSpec> kBlocks(10, {kBlockElements, planes_of(Dtype::bf16)});
+const std::vector<swap::BlockSpec> kBlocks(10, {kBlockElements, planes_of(Dtype::bf16, kernels::Optimizer::adam)});
 
 MemoryDemand demand(StateTier tier, unsigned slabs = 0) {
   return {{100_MiB, 0}, 1_MiB, kBlocks, tier, slabs};

@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 
-#include "kernels/adam.hpp"
+#include "kernels/update.hpp"
+#include "kernels/update_element.hpp"
 
 namespace orlop::kernels {
 namespace {
@@ -38,7 +39,7 @@ __device__ Pack<float, kWidth> load_grad(const void* grad, std::size_t pack) {
 }
 
 template <Master kMaster, int kWidth>
-__device__ Pack<float, kWidth> load_master(const AdamSpan& span, std::size_t pack) {
+__device__ Pack<float, kWidth> load_master(const PlaneSpan& span, std::size_t pack) {
   if constexpr (kMaster == Master::itself) {
     return load<kWidth>(static_cast<const float*>(span.param), pack);
   } else if constexpr (kMaster == Master::separate) {
@@ -53,7 +54,7 @@ __device__ Pack<float, kWidth> load_master(const AdamSpan& span, std::size_t pac
 }
 
 template <Master kMaster, int kWidth>
-__device__ void store_master(const AdamSpan& span, std::size_t pack, const Pack<float, kWidth>& master) {
+__device__ void store_master(const PlaneSpan& span, std::size_t pack, const Pack<float, kWidth>& master) {
   if constexpr (kMaster == Master::itself) {
     store<kWidth>(static_cast<float*>(span.param), pack, master);
   } else {
@@ -74,70 +75,83 @@ __device__ void store_master(const AdamSpan& span, std::size_t pack, const Pack<
   }
 }
 
-template <Master kMaster, GradType kGrad, int kWidth>
-__device__ void update(const AdamSpan& span, const AdamConstants& constants, std::size_t pack) {
+template <Master kMaster, GradType kGrad, Rule kRule, int kWidth>
+__device__ void update(const PlaneSpan& span, const StepConstants& constants, std::size_t pack) {
   const auto grad = load_grad<kGrad, kWidth>(span.grad, pack);
   auto master = load_master<kMaster, kWidth>(span, pack);
-  auto exp_avg = load<kWidth>(span.exp_avg, pack);
-  auto exp_avg_sq = load<kWidth>(span.exp_avg_sq, pack);
+  Pack<float, kWidth> exp_avg = {};
+  Pack<float, kWidth> exp_avg_sq = {};
+  if constexpr (has_exp_avg(kRule)) exp_avg = load<kWidth>(span.exp_avg, pack);
+  if constexpr (has_exp_avg_sq(kRule)) exp_avg_sq = load<kWidth>(span.exp_avg_sq, pack);
   for (int k = 0; k != kWidth; ++k) {
-    const AdamElement now =
-        adam_element({master.values[k], exp_avg.values[k], exp_avg_sq.values[k]}, grad.values[k], constants);
+    const Element now =
+        update_element<kRule>({master.values[k], exp_avg.values[k], exp_avg_sq.values[k]}, grad.values[k], constants);
     master.values[k] = now.param;
     exp_avg.values[k] = now.exp_avg;
     exp_avg_sq.values[k] = now.exp_avg_sq;
   }
   store_master<kMaster, kWidth>(span, pack, master);
-  store<kWidth>(span.exp_avg, pack, exp_avg);
-  store<kWidth>(span.exp_avg_sq, pack, exp_avg_sq);
+  if constexpr (has_exp_avg(kRule)) store<kWidth>(span.exp_avg, pack, exp_avg);
+  if constexpr (has_exp_avg_sq(kRule)) store<kWidth>(span.exp_avg_sq, pack, exp_avg_sq);
 }
 
 // One thread for each pack; the first threads also take one each of the elements that are left over.
-template <Master kMaster, GradType kGrad, int kWidth>
-__global__ void __launch_bounds__(kThreads) adam_kernel(AdamSpan span, AdamConstants constants) {
+template <Master kMaster, GradType kGrad, Rule kRule, int kWidth>
+__global__ void __launch_bounds__(kThreads) update_kernel(PlaneSpan span, StepConstants constants) {
   const std::size_t thread = static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::size_t packs = span.count / kWidth;
-  if (thread < packs) update<kMaster, kGrad, kWidth>(span, constants, thread);
+  if (thread < packs) update<kMaster, kGrad, kRule, kWidth>(span, constants, thread);
   if constexpr (kWidth > 1) {
     const std::size_t left_over = packs * kWidth + thread;
-    if (left_over < span.count) update<kMaster, kGrad, 1>(span, constants, left_over);
+    if (left_over < span.count) update<kMaster, kGrad, kRule, 1>(span, constants, left_over);
   }
 }
 
-template <Master kMaster, GradType kGrad, int kWidth>
-void launch(const AdamSpan& span, const AdamConstants& constants, cudaStream_t stream) {
+template <Master kMaster, GradType kGrad, Rule kRule, int kWidth>
+void launch(const PlaneSpan& span, const StepConstants& constants, cudaStream_t stream) {
   const std::size_t threads = span.count / kWidth + span.count % kWidth;
   const auto blocks = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
-  adam_kernel<kMaster, kGrad, kWidth><<<blocks, kThreads, 0, stream>>>(span, constants);
+  update_kernel<kMaster, kGrad, kRule, kWidth><<<blocks, kThreads, 0, stream>>>(span, constants);
 }
 
 bool is_aligned(const void* plane, std::size_t alignment) {
   return reinterpret_cast<std::uintptr_t>(plane) % alignment == 0;  // null counts as aligned
 }
 
-template <Master kMaster, GradType kGrad>
-void launch_widest(const AdamSpan& span, const AdamConstants& constants, cudaStream_t stream) {
+template <Master kMaster, GradType kGrad, Rule kRule>
+void launch_widest(const PlaneSpan& span, const StepConstants& constants, cudaStream_t stream) {
   constexpr int kWidth = 4;
   constexpr std::size_t kWide = kWidth * 4;
   constexpr std::size_t kParam = kMaster == Master::itself ? kWide : kWide / 2;
   constexpr std::size_t kGradBytes = kGrad == GradType::f32 ? kWide : kWide / 2;
   if (is_aligned(span.param, kParam) && is_aligned(span.lo, kWide / 2) && is_aligned(span.master, kWide) &&
       is_aligned(span.exp_avg, kWide) && is_aligned(span.exp_avg_sq, kWide) && is_aligned(span.grad, kGradBytes)) {
-    launch<kMaster, kGrad, kWidth>(span, constants, stream);
+    launch<kMaster, kGrad, kRule, kWidth>(span, constants, stream);
   } else {
-    launch<kMaster, kGrad, 1>(span, constants, stream);
+    launch<kMaster, kGrad, kRule, 1>(span, constants, stream);
   }
 }
 
-template <Master kMaster>
-int launch_for(GradType grad, const AdamSpan& span, const AdamConstants& constants, cudaStream_t stream) {
-  switch (grad) {
-    case GradType::f32: launch_widest<kMaster, GradType::f32>(span, constants, stream); break;
-    case GradType::bf16: launch_widest<kMaster, GradType::bf16>(span, constants, stream); break;
-    case GradType::f16: launch_widest<kMaster, GradType::f16>(span, constants, stream); break;
+template <Master kMaster, GradType kGrad>
+int launch_rule(const PlaneSpan& span, const StepConstants& constants, cudaStream_t stream) {
+  switch (constants.rule) {
+    case Rule::adamw: launch_widest<kMaster, kGrad, Rule::adamw>(span, constants, stream); break;
+    case Rule::adam: launch_widest<kMaster, kGrad, Rule::adam>(span, constants, stream); break;
+    case Rule::adagrad: launch_widest<kMaster, kGrad, Rule::adagrad>(span, constants, stream); break;
+    case Rule::lion: launch_widest<kMaster, kGrad, Rule::lion>(span, constants, stream); break;
     default: return cudaErrorInvalidValue;
   }
   return cudaGetLastError();
+}
+
+template <Master kMaster>
+int launch_for(GradType grad, const PlaneSpan& span, const StepConstants& constants, cudaStream_t stream) {
+  switch (grad) {
+    case GradType::f32: return launch_rule<kMaster, GradType::f32>(span, constants, stream);
+    case GradType::bf16: return launch_rule<kMaster, GradType::bf16>(span, constants, stream);
+    case GradType::f16: return launch_rule<kMaster, GradType::f16>(span, constants, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 // A grid has at most 2^31 - 1 blocks.
@@ -145,7 +159,7 @@ constexpr std::size_t kMaxElements = std::size_t{0x7fffffff} * kThreads;
 
 }  // namespace
 
-int launch_adam(Master master, GradType grad, const AdamSpan& span, const AdamConstants& constants, void* stream) {
+int launch_update(Master master, GradType grad, const PlaneSpan& span, const StepConstants& constants, void* stream) {
   if (span.count == 0) return cudaSuccess;
   if (span.count > kMaxElements) return cudaErrorInvalidValue;
   const auto cuda_stream = static_cast<cudaStream_t>(stream);

@@ -1,4 +1,4 @@
-#include "kernels/adam_element.hpp"
+#include "kernels/update_element.hpp"
 
 #include <atomic>
 #include <bit>
@@ -114,62 +114,101 @@ TEST(F16, RoundsToNearestEvenDenormalsIncluded) {
 }
 
 TEST(MakeConstants, FollowsThePapersCorrections) {
-  const AdamHyper hyper = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1,
+  const HyperParams hyper = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1,
                            .decoupled = true, .bias_correction = true};
-  const AdamConstants first = make_constants(hyper, 1, 0.5);
+  const StepConstants first = make_constants(hyper, 1, 0.5);
   EXPECT_FLOAT_EQ(first.step_size, 1e-2f);
   EXPECT_FLOAT_EQ(first.inv_sqrt_correction2, static_cast<float>(1 / std::sqrt(1e-3)));
   EXPECT_FLOAT_EQ(first.step_size * first.decay, 1e-3f * 0.1f);
   EXPECT_EQ(first.grad_scale, 0.5f);
-  const AdamConstants late = make_constants(hyper, 1'000'000'000'000, 1);
+  const StepConstants late = make_constants(hyper, 1'000'000'000'000, 1);
   EXPECT_EQ(late.step_size, 1e-3f);
   EXPECT_EQ(late.inv_sqrt_correction2, 1.0f);
 }
 
 TEST(MakeConstants, LeavesCorrectionsOutWhenAskedTo) {
-  AdamHyper hyper = {.lr = 0.5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.25, .decoupled = false,
+  HyperParams hyper = {.lr = 0.5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.25, .decoupled = false,
                      .bias_correction = false};
-  const AdamConstants l2 = make_constants(hyper, 1, 1);
+  const StepConstants l2 = make_constants(hyper, 1, 1);
   EXPECT_EQ(l2.step_size, 0.5f);
   EXPECT_EQ(l2.inv_sqrt_correction2, 1.0f);
   EXPECT_EQ(l2.decay, 0.25f);
-  EXPECT_EQ(l2.weight_decay, WeightDecay::l2);
+  EXPECT_EQ(l2.rule, Rule::adam);
   hyper.decoupled = true;
   EXPECT_EQ(make_constants(hyper, 1, 1).decay, 0.25f);
 }
 
 TEST(MakeConstants, ServesBetasOfZero) {
-  const AdamConstants c = make_constants({1e-3, 0, 0, 1e-8, 0, true, true}, 5, 1);
+  const StepConstants c = make_constants({1e-3, 0, 0, 1e-8, 0, true, true}, 5, 1);
   EXPECT_EQ(c.step_size, 1e-3f);
   EXPECT_EQ(c.inv_sqrt_correction2, 1.0f);
   // Then the step is lr x g / (|g| + eps), whatever the states were.
-  const AdamElement now = adam_element({1.0f, 1e6f, 1e9f}, -0.25f, c);
+  const Element now = update_element<Rule::adamw>({1.0f, 1e6f, 1e9f}, -0.25f, c);
   EXPECT_EQ(now.exp_avg, -0.25f);
   EXPECT_EQ(now.exp_avg_sq, 0.0625f);
   EXPECT_FLOAT_EQ(now.param, 1.001f);
 }
 
-TEST(AdamElement, LeavesAnElementWithoutGradientAndDecayAlone) {
-  const AdamConstants c = make_constants({1e-3, 0.9, 0.999, 1e-8, 0, true, true}, 1, 1);
+TEST(UpdateElement, LeavesAnElementWithoutGradientAndDecayAlone) {
+  const StepConstants c = make_constants({1e-3, 0.9, 0.999, 1e-8, 0, true, true}, 1, 1);
   for (const float param : {0.0f, -0.0f, 1.5f, -1e-42f}) {
-    EXPECT_EQ(bits_of(adam_element({param, 0, 0}, 0.0f, c).param), bits_of(param));
+    EXPECT_EQ(bits_of(update_element<Rule::adamw>({param, 0, 0}, 0.0f, c).param), bits_of(param));
   }
 }
 
-TEST(AdamElement, NeverMakesTheSecondMomentNegative) {
-  const AdamConstants c = make_constants({1e-3, 0.9, 0.999, 1e-8, 0, true, true}, 1, 1);
+TEST(UpdateElement, NeverMakesTheSecondMomentNegative) {
+  const StepConstants c = make_constants({1e-3, 0.9, 0.999, 1e-8, 0, true, true}, 1, 1);
   for (std::uint32_t bits = 0; bits < 0x7f800000u; bits += 4099) {
-    ASSERT_GE(adam_element({1, 0, float_of(bits)}, 0.0f, c).exp_avg_sq, 0.0f) << bits;
+    ASSERT_GE(update_element<Rule::adamw>({1, 0, float_of(bits)}, 0.0f, c).exp_avg_sq, 0.0f) << bits;
   }
 }
 
-TEST(AdamElement, MakesEveryOutputOfANanCanonical) {
-  const AdamConstants c = make_constants({1e-3, 0.9, 0.999, 1e-8, 0, true, true}, 1, 1);
-  const float nan = float_of(0xffc12345u);
-  const AdamElement now = adam_element({1, 0, 0}, nan, c);
+template <Rule kRule>
+void expect_canonical_nans(Optimizer optimizer) {
+  const StepConstants c =
+      make_constants({1e-3, 0.9, 0.999, 1e-8, 0, is_decoupled(kRule), true, optimizer}, 1, 1);
+  const Element now = update_element<kRule>({1, 0, 0}, float_of(0xffc12345u), c);
   EXPECT_EQ(bits_of(now.param), kCanonicalNan);
-  EXPECT_EQ(bits_of(now.exp_avg), kCanonicalNan);
-  EXPECT_EQ(bits_of(now.exp_avg_sq), kCanonicalNan);
+  EXPECT_EQ(bits_of(now.exp_avg), has_exp_avg(kRule) ? kCanonicalNan : 0u);
+  EXPECT_EQ(bits_of(now.exp_avg_sq), has_exp_avg_sq(kRule) ? kCanonicalNan : 0u);
+}
+
+TEST(UpdateElement, MakesEveryOutputOfANanCanonical) {
+  expect_canonical_nans<Rule::adamw>(Optimizer::adam);
+  expect_canonical_nans<Rule::adam>(Optimizer::adam);
+  expect_canonical_nans<Rule::adagrad>(Optimizer::adagrad);
+  expect_canonical_nans<Rule::lion>(Optimizer::lion);
+}
+
+TEST(UpdateElement, AdagradDividesByTheRootOfTheSumOfSquares) {
+  const HyperParams hyper = {.lr = 0.5, .beta1 = 0, .beta2 = 0, .eps = 0, .weight_decay = 0.25, .decoupled = false,
+                             .bias_correction = false, .optimizer = Optimizer::adagrad, .lr_decay = 0.5};
+  const StepConstants c = make_constants(hyper, 3, 1);
+  EXPECT_EQ(c.rule, Rule::adagrad);
+  EXPECT_EQ(c.step_size, 0.25f);  // 0.5 / (1 + 2 x 0.5)
+  const Element now = update_element<Rule::adagrad>({4, 7, 16}, 2, c);  // g = 2 + 0.25 x 4 = 3
+  EXPECT_EQ(now.exp_avg_sq, 25.0f);
+  EXPECT_EQ(now.param, 4.0f - 0.25f * 3.0f / 5.0f);
+  EXPECT_EQ(now.exp_avg, 7.0f) << "it has no such state";
+}
+
+TEST(UpdateElement, LionTakesTheSignBeforeItUpdatesTheMoment) {
+  const HyperParams hyper = {.lr = 0.5, .beta1 = 0.75, .beta2 = 0.5, .eps = 0, .weight_decay = 0.25, .decoupled = true,
+                             .bias_correction = false, .optimizer = Optimizer::lion};
+  const StepConstants c = make_constants(hyper, 3, 1);
+  // c = 0.75 x 1 + 0.25 x -2 = 0.25, whose sign is 1; m = 0.5 x 1 + 0.5 x -2
+  const Element now = update_element<Rule::lion>({4, 1, 0}, -2, c);
+  EXPECT_EQ(now.exp_avg, -0.5f);
+  EXPECT_EQ(now.param, 4.0f - 0.5f * (1.0f + 0.25f * 4.0f));
+  const Element still = update_element<Rule::lion>({4, 0, 0}, 0, make_constants({0.5, 0.9, 0.99, 0, 0, true, false, Optimizer::lion}, 1, 1));
+  EXPECT_EQ(still.param, 4.0f) << "without a gradient there is no direction";
+}
+
+TEST(UpdateElement, LionShowsAMomentThatIsNotFinite) {
+  const StepConstants c = make_constants({1e-3, 0.9, 0.99, 0, 0.1, true, false, Optimizer::lion}, 1, 1);
+  const float infinity = float_of(0x7f800000u);
+  EXPECT_EQ(bits_of(update_element<Rule::lion>({1, infinity, 0}, 1, c).param), kCanonicalNan);
+  EXPECT_EQ(bits_of(update_element<Rule::lion>({1, -infinity, 0}, 1, c).param), kCanonicalNan);
 }
 
 }  // namespace

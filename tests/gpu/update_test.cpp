@@ -1,4 +1,5 @@
-#include "kernels/adam.hpp"
+#include "kernels/update.hpp"
+#include "kernels/update_element.hpp"
 
 #include <cmath>
 #include <limits>
@@ -96,11 +97,20 @@ Planes draw_planes(Master master, GradType grad, Values values, std::size_t coun
   return planes;
 }
 
+Element update_any(const Element& old, float grad, const StepConstants& constants) {
+  switch (constants.rule) {
+    case Rule::adam: return update_element<Rule::adam>(old, grad, constants);
+    case Rule::adagrad: return update_element<Rule::adagrad>(old, grad, constants);
+    case Rule::lion: return update_element<Rule::lion>(old, grad, constants);
+    default: return update_element<Rule::adamw>(old, grad, constants);
+  }
+}
+
 // The definition in a loop.
-void update(Master master, GradType grad, const AdamConstants& constants, Planes& planes, std::size_t count) {
+void update(Master master, GradType grad, const StepConstants& constants, Planes& planes, std::size_t count) {
   for (std::size_t i = planes.offset; i < planes.offset + count; ++i) {
-    const AdamElement now =
-        adam_element({master_of(master, planes, i), planes.exp_avg[i], planes.exp_avg_sq[i]},
+    const Element now =
+        update_any({master_of(master, planes, i), planes.exp_avg[i], planes.exp_avg_sq[i]},
                      grad_of(grad, planes, i), constants);
     set_master(master, planes, i, now.param);
     planes.exp_avg[i] = now.exp_avg;
@@ -124,15 +134,14 @@ std::vector<std::uint32_t> bits_of_all(const std::vector<T>& values) {
 struct Case {
   Master master;
   GradType grad;
-  WeightDecay decay;
+  Rule rule;
 };
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const Master master : {Master::itself, Master::split, Master::separate}) {
     for (const GradType grad : {GradType::f32, GradType::bf16, GradType::f16}) {
-      for (const WeightDecay decay : {WeightDecay::decoupled, WeightDecay::l2})
-        cases.push_back({master, grad, decay});
+      for (const Rule rule : {Rule::adamw, Rule::adam, Rule::adagrad, Rule::lion}) cases.push_back({master, grad, rule});
     }
   }
   return cases;
@@ -141,12 +150,12 @@ std::vector<Case> all_cases() {
 std::string name_of_case(const testing::TestParamInfo<Case>& info) {
   constexpr const char* kMasters[] = {"itself", "split", "separate"};
   constexpr const char* kGrads[] = {"f32", "bf16", "f16"};
+  constexpr const char* kRules[] = {"adamw", "adam", "adagrad", "lion"};
   return std::string(kMasters[static_cast<int>(info.param.master)]) + "_" +
-         kGrads[static_cast<int>(info.param.grad)] +
-         (info.param.decay == WeightDecay::decoupled ? "_decoupled" : "_l2");
+         kGrads[static_cast<int>(info.param.grad)] + "_" + kRules[static_cast<int>(info.param.rule)];
 }
 
-class AdamOnTheDevice : public GpuTest, public testing::WithParamInterface<Case> {
+class UpdateOnTheDevice : public GpuTest, public testing::WithParamInterface<Case> {
  protected:
   template <typename T>
   T* upload_plane(const std::vector<T>& values, std::size_t offset) {
@@ -159,13 +168,13 @@ class AdamOnTheDevice : public GpuTest, public testing::WithParamInterface<Case>
 
   // `steps` updates on the device, as the planes are afterwards.
   Planes run(const Planes& planes, std::size_t count, std::uint64_t steps) {
-    const auto [master, grad, decay] = GetParam();
+    const auto [master, grad, rule] = GetParam();
     const std::size_t offset = planes.offset;
     float* const f32_param = upload_plane(planes.f32_param, offset);
     std::uint16_t* const param = upload_plane(planes.param, offset);
     const float* const f32_grad = upload_plane(planes.f32_grad, offset);
     const std::uint16_t* const grads = upload_plane(planes.grad, offset);
-    const AdamSpan span{.param = master == Master::itself ? static_cast<void*>(f32_param) : param,
+    const PlaneSpan span{.param = master == Master::itself ? static_cast<void*>(f32_param) : param,
                         .lo = upload_plane(planes.lo, offset),
                         .master = upload_plane(planes.master, offset),
                         .exp_avg = upload_plane(planes.exp_avg, offset),
@@ -173,7 +182,7 @@ class AdamOnTheDevice : public GpuTest, public testing::WithParamInterface<Case>
                         .grad = grad == GradType::f32 ? static_cast<const void*>(f32_grad) : grads,
                         .count = count};
     for (std::uint64_t t = 1; t <= steps; ++t) {
-      EXPECT_EQ(launch_adam(master, grad, span, constants_at(t), stream_.handle), 0);
+      EXPECT_EQ(launch_update(master, grad, span, constants_at(t), stream_.handle), 0);
     }
     finish();
     Planes after = planes;
@@ -186,19 +195,21 @@ class AdamOnTheDevice : public GpuTest, public testing::WithParamInterface<Case>
     return after;
   }
 
-  static AdamConstants constants_at(std::uint64_t t) {
+  static StepConstants constants_at(std::uint64_t t) {
     return make_constants({.lr = 1e-3,
                            .beta1 = 0.9,
                            .beta2 = 0.999,
                            .eps = 1e-8,
                            .weight_decay = 0.1,
-                           .decoupled = GetParam().decay == WeightDecay::decoupled,
-                           .bias_correction = true},
+                           .decoupled = is_decoupled(GetParam().rule),
+                           .bias_correction = true,
+                           .optimizer = optimizer_of(GetParam().rule),
+                           .lr_decay = 0.5},
                           t, 1.0 / 1024);
   }
 
   void expect_same_bits(Values values, std::size_t count, std::size_t offset, std::uint64_t steps) {
-    const auto [master, grad, decay] = GetParam();
+    const auto [master, grad, rule] = GetParam();
     const Planes before = draw_planes(master, grad, values, count, offset);
     const Planes there = run(before, count, steps);
     Planes here = before;
@@ -212,21 +223,21 @@ class AdamOnTheDevice : public GpuTest, public testing::WithParamInterface<Case>
   }
 };
 
-TEST_P(AdamOnTheDevice, EqualsTheDefinitionBitForBit) {
+TEST_P(UpdateOnTheDevice, EqualsTheDefinitionBitForBit) {
   expect_same_bits(Values::ordinary, 100'003, 0, 3);
 }
 
-TEST_P(AdamOnTheDevice, EqualsItForDenormalsInfinitiesAndNans) {
+TEST_P(UpdateOnTheDevice, EqualsItForDenormalsInfinitiesAndNans) {
   expect_same_bits(Values::extreme, 100'003, 0, 3);
 }
 
-TEST_P(AdamOnTheDevice, TakesAnyLengthAtAnyOffsetAndNoMore) {
+TEST_P(UpdateOnTheDevice, TakesAnyLengthAtAnyOffsetAndNoMore) {
   for (const std::size_t count : {0, 1, 2, 3, 4, 5, 7, 8, 255, 256, 257, 1023, 1027}) {
     for (const std::size_t offset : {0, 1, 2, 4}) expect_same_bits(Values::ordinary, count, offset, 1);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, AdamOnTheDevice, testing::ValuesIn(all_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Kinds, UpdateOnTheDevice, testing::ValuesIn(all_cases()), name_of_case);
 
 }  // namespace
 }  // namespace orlop::kernels
