@@ -355,7 +355,8 @@ typedef struct orlop_save_params {
 ORLOP_API orlop_status orlop_checkpoint_save_begin(orlop_engine *engine, const orlop_save_params *params);
 
 enum {
-  ORLOP_LOAD_PARAMS_ONLY = 1u /* parameters; masters take their values, moments, counters and groups stay */
+  ORLOP_LOAD_PARAMS_ONLY = 1u,    /* parameters; masters take their values, moments, counters and groups stay */
+  ORLOP_LOAD_REGISTERED_ONLY = 2u /* what the checkpoint has beyond the registered parameters is left out */
 };
 
 typedef struct orlop_load_params {
@@ -365,8 +366,9 @@ typedef struct orlop_load_params {
 } orlop_load_params;
 
 /* Begins to load a checkpoint of the same parameters (names, sizes, dtypes, trainable or not) into this engine, wherever
- * it keeps them; its budgets, queue, tiers and directory need not be those it was saved from. Every byte is compared
- * with its checksum. Gradients taken so far are forgotten. Nothing else may be called but orlop_checkpoint_wait,
+ * it keeps them; its budgets, queue, tiers and directory need not be those it was saved from. One that was imported
+ * fits whichever of its parameters are trained; masters take their values, moments and counters become 0, groups and
+ * the loss scale stay. Every byte is compared with its checksum. Gradients taken so far are forgotten. Nothing else may be called but orlop_checkpoint_wait,
  * until that has returned. Errors, with nothing changed: ORLOP_NOT_FOUND (no checkpoint, or its store is gone),
  * ORLOP_INVALID_ARGUMENT (another model: the list of differences), ORLOP_CORRUPT, ORLOP_UNSUPPORTED (of a later version).
  * From orlop_checkpoint_wait: ORLOP_CORRUPT, ORLOP_IO_ERROR; the engine has stopped then. */
@@ -376,7 +378,7 @@ ORLOP_API orlop_status orlop_checkpoint_load_begin(orlop_engine *engine, const o
 ORLOP_API orlop_status orlop_checkpoint_wait(orlop_engine *engine, int32_t timeout_ms);
 
 /* What a checkpoint says of itself, as a JSON object: id, created, steps, params (name, dtype, numel, trainable), store,
- * data_file, data_bytes, loss_scaler, groups, client. Buffer rules as for orlop_config_resolve. Errors: ORLOP_NOT_FOUND,
+ * data_file, data_bytes, has_states (false: imported), loss_scaler, groups, client. Buffer rules as for orlop_config_resolve. Errors: ORLOP_NOT_FOUND,
  * ORLOP_CORRUPT, ORLOP_UNSUPPORTED. Thread-safe. */
 ORLOP_API orlop_status orlop_checkpoint_describe(const char *directory, char *buffer, size_t capacity_bytes,
                                                  size_t *needed_bytes);
@@ -401,10 +403,42 @@ typedef struct orlop_checkpoint orlop_checkpoint;
 ORLOP_API orlop_status orlop_checkpoint_open(const char *directory, orlop_checkpoint **checkpoint);
 ORLOP_API orlop_status orlop_checkpoint_close(orlop_checkpoint **checkpoint);
 
-/* As orlop_param_read; `param` counts the "params" of orlop_checkpoint_describe from 0. Planes: PARAM, MASTER, EXP_AVG,
- * EXP_AVG_SQ. */
+/* As orlop_param_read; `param` counts the "params" of orlop_checkpoint_describe from 0. Planes: PARAM, MASTER, and where
+ * states were saved EXP_AVG, EXP_AVG_SQ. */
 ORLOP_API orlop_status orlop_checkpoint_read(orlop_checkpoint *checkpoint, uint32_t param, int32_t plane, uint64_t first,
                                              uint64_t count, int32_t dtype, void *destination);
+
+/* A checkpoint being made of parameters from elsewhere: open, write every element of every parameter in order, complete,
+ * close. It has no optimizer states and needs no store. Takes about 5 MiB of memory. One thread at a time, of the
+ * process that opened it. */
+typedef struct orlop_import orlop_import;
+
+typedef struct orlop_import_params {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *directory;          /* new or empty; parents are made */
+  const char *client_json;        /* as in orlop_save_params */
+  const orlop_param_desc *params; /* one behind the other, all of one struct_size; name, dtype and numel count */
+  uint64_t param_count;
+} orlop_import_params;
+
+/* Makes the directory and takes the room for all parameters. Errors, with no directory left: ORLOP_INVALID_ARGUMENT (it
+ * is not empty, a name twice, numel 0), ORLOP_NO_SPACE (with the shortfall), ORLOP_NO_PERMISSION. */
+ORLOP_API orlop_status orlop_import_open(const orlop_import_params *params, orlop_import **import);
+
+/* The next `count` elements of parameter number `param` (from 0, as in `params`), which begin at `first`; converted from
+ * `dtype` (round to nearest even; the same dtype keeps every bit). Blocks when the drive is slower. Errors:
+ * ORLOP_OUT_OF_ORDER (other elements come next); ORLOP_INVALID_ARGUMENT (range; a finite value that the parameter's
+ * dtype has no room for) and I/O errors, after which it can only be closed. */
+ORLOP_API orlop_status orlop_import_write(orlop_import *import, uint32_t param, uint64_t first, uint64_t count,
+                                          int32_t dtype, const void *source);
+
+/* Waits until everything is on the drive; the checkpoint exists then. Errors: ORLOP_OUT_OF_ORDER (elements are missing),
+ * I/O errors. */
+ORLOP_API orlop_status orlop_import_complete(orlop_import *import);
+
+/* Unless it is complete, removes the directory and all it holds. */
+ORLOP_API orlop_status orlop_import_close(orlop_import **import);
 
 /* ---- Stores ------------------------------------------------------------------------------------------------- */
 

@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "orlop/orlop.h"
 
@@ -175,6 +176,35 @@ class Engine {
 
  private:
   orlop_engine* handle_ = nullptr;
+};
+
+// Owns a checkpoint being made of parameters from elsewhere. Thread-safety: as orlop_import.
+class Import {
+ public:
+  explicit Import(const orlop_import_params& params) { check(orlop_import_open(&params, &handle_)); }
+  Import(const std::string& directory, const std::vector<orlop_param_desc>& params) {
+    orlop_import_params given{};
+    given.struct_size = sizeof given;
+    given.directory = directory.c_str();
+    given.params = params.data();
+    given.param_count = params.size();
+    check(orlop_import_open(&given, &handle_));
+  }
+  Import(Import&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Import& operator=(Import&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  // Nothing is left unless complete() has returned.
+  ~Import() { orlop_import_close(&handle_); }
+
+  void write(std::uint32_t param, std::uint64_t first, std::uint64_t count, orlop_dtype dtype, const void* source) {
+    check(orlop_import_write(handle_, param, first, count, dtype, source));
+  }
+  void complete() { check(orlop_import_complete(handle_)); }
+
+ private:
+  orlop_import* handle_ = nullptr;
 };
 
 }  // namespace orlop

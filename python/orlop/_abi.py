@@ -131,6 +131,17 @@ class LoadParams(Structure):
     ]
 
 
+class ImportParams(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("directory", c_char_p),
+        ("client_json", c_char_p),
+        ("params", POINTER(ParamDesc)),
+        ("param_count", c_uint64),
+    ]
+
+
 STRUCTS: dict[str, type[Structure]] = {
     "orlop_engine_params": EngineParams,
     "orlop_param_desc": ParamDesc,
@@ -139,6 +150,7 @@ STRUCTS: dict[str, type[Structure]] = {
     "orlop_step_report": StepReport,
     "orlop_save_params": SaveParams,
     "orlop_load_params": LoadParams,
+    "orlop_import_params": ImportParams,
     "orlop_stats": Stats,
 }
 
@@ -148,6 +160,7 @@ LogCallback = ctypes.CFUNCTYPE(None, c_void_p, c_int32, c_char_p)
 _status = c_int32
 _engine = c_void_p
 _checkpoint = c_void_p
+_import = c_void_p
 _ticket = c_uint64
 
 # name: (what it returns, arguments, whether it returns at once and takes no lock)
@@ -191,6 +204,10 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
         [_checkpoint, c_uint32, c_int32, c_uint64, c_uint64, c_int32, c_void_p],
         False,
     ),
+    "orlop_import_open": (_status, [POINTER(ImportParams), POINTER(_import)], False),
+    "orlop_import_write": (_status, [_import, c_uint32, c_uint64, c_uint64, c_int32, c_void_p], False),
+    "orlop_import_complete": (_status, [_import], False),
+    "orlop_import_close": (_status, [POINTER(_import)], False),
     "orlop_store_reclaim": (_status, [c_char_p, c_uint32, POINTER(c_uint64)], False),
     "orlop_engine_stats": (_status, [_engine, POINTER(Stats)], False),
     "orlop_engine_describe": (_status, [_engine, c_void_p, c_size_t, POINTER(c_size_t)], False),

@@ -14,6 +14,7 @@ from typing import Any
 from ._abi import (
     EngineParams,
     GroupParams,
+    ImportParams,
     LoadParams,
     ParamDesc,
     Progress,
@@ -84,6 +85,30 @@ class SavedCheckpoint:
 
     def close(self) -> None:
         library.checkpoint_close(byref(self._handle))
+
+
+class Import:
+    """Owns an `orlop_import *`: a checkpoint being made. Closed before it is complete it leaves nothing."""
+
+    def __init__(self, directory: str, client_json: str, params: list[tuple[str, DType, int]]) -> None:
+        descs = (ParamDesc * len(params))()
+        for desc, (name, dtype, numel) in zip(descs, params, strict=True):
+            desc.struct_size = ctypes.sizeof(ParamDesc)
+            desc.name, desc.dtype, desc.numel = name.encode(), dtype, numel
+        given = sized(ImportParams)
+        given.directory, given.client_json = os.fsencode(directory), client_json.encode()
+        given.params, given.param_count = descs, len(params)
+        self._handle = c_void_p()
+        check(library.import_open(byref(given), byref(self._handle)))
+
+    def write(self, number: int, first: int, count: int, dtype: DType, source: int) -> None:
+        check(library.import_write(self._handle, number, first, count, dtype, source))
+
+    def complete(self) -> None:
+        check(library.import_complete(self._handle))
+
+    def close(self) -> None:
+        library.import_close(byref(self._handle))
 
 
 Show = Callable[[int, int], None]  # bytes done, bytes in all

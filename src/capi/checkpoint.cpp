@@ -42,8 +42,9 @@ Result<> check_request(const zero3::Manifest& manifest, const ReadRequest& reque
                 request.range.begin, request.range.end, param.numel);
   }
   const bool is_frozen = param.training == zero3::Training::frozen;
-  if (request.plane == zero3::Plane::grad || !has_plane(manifest.optimizer, request.plane) ||
-      (is_frozen && request.plane != zero3::Plane::param)) {
+  const bool is_moment = request.plane == zero3::Plane::exp_avg || request.plane == zero3::Plane::exp_avg_sq;
+  if (request.plane == zero3::Plane::grad || (is_frozen && request.plane != zero3::Plane::param) ||
+      (is_moment && !manifest.has_states) || !has_plane(manifest.optimizer, request.plane)) {
     return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": that plane was not saved", kCall, param.name);
   }
   return {};
@@ -106,13 +107,14 @@ orlop_status orlop_checkpoint_load_begin(orlop_engine* engine, const orlop_load_
   return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
     TRY_ASSIGN(const orlop_load_params given, capi::read_struct(kCall, params));
     TRY(not_null(kCall, "its directory", given.directory));
-    if ((given.flags & ~static_cast<uint32_t>(ORLOP_LOAD_PARAMS_ONLY)) != 0) {
-      return fail(ORLOP_INVALID_ARGUMENT, "{}: on {} (flags {:#x}): only ORLOP_LOAD_PARAMS_ONLY is known", kCall,
-                  given.directory, given.flags);
+    if ((given.flags & ~static_cast<uint32_t>(ORLOP_LOAD_PARAMS_ONLY | ORLOP_LOAD_REGISTERED_ONLY)) != 0) {
+      return fail(ORLOP_INVALID_ARGUMENT, "{}: on {} (flags {:#x}): only ORLOP_LOAD_PARAMS_ONLY (1) and "
+                  "ORLOP_LOAD_REGISTERED_ONLY (2) are known", kCall, given.directory, given.flags);
     }
     const bool is_params_only = (given.flags & ORLOP_LOAD_PARAMS_ONLY) != 0;
-    return e.load_begin(given.directory,
-                        is_params_only ? zero3::LoadWhat::parameters : zero3::LoadWhat::everything);
+    const bool is_registered_only = (given.flags & ORLOP_LOAD_REGISTERED_ONLY) != 0;
+    return e.load_begin(given.directory, is_params_only ? zero3::LoadWhat::parameters : zero3::LoadWhat::everything,
+                        is_registered_only ? zero3::Match::registered : zero3::Match::all);
   });
 }
 

@@ -5,7 +5,6 @@
 #include "base/bytes.hpp"
 
 namespace orlop::zero3 {
-namespace {
 
 void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks) {
   const std::uint64_t count = divide_up(range.size(), kBlockElements);
@@ -15,8 +14,6 @@ void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks) {
     blocks.push_back({unit, {begin, std::min(begin + elements, range.end)}});
   }
 }
-
-}  // namespace
 
 std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size) {
   std::vector<Block> blocks;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "zero3/engine.hpp"
-#include "zero3/restore.hpp"
 #include "zero3/snapshot.hpp"
 
 namespace orlop::zero3 {

@@ -29,6 +29,7 @@
 #include "zero3/manifest.hpp"
 #include "zero3/memory_plan.hpp"
 #include "zero3/planes.hpp"
+#include "zero3/restore.hpp"
 #include "zero3/update.hpp"
 
 namespace orlop::zero3 {
@@ -84,8 +85,6 @@ struct SaveOptions {
   std::uint64_t bytes_per_second = 0;  // 0: as fast as possible
 };
 
-enum class LoadWhat : std::uint8_t { everything, parameters };
-
 class Engine {
  public:
   static Result<std::unique_ptr<Engine>> open(EngineOptions options);
@@ -116,7 +115,7 @@ class Engine {
 
   // Checkpoints. Saving goes on beside training; loading does not. One at a time.
   Result<> save_begin(const SaveOptions& options);
-  Result<> load_begin(const std::string& directory, LoadWhat what);
+  Result<> load_begin(const std::string& directory, LoadWhat what, Match match = Match::all);
   // The outcome of either, once. ORLOP_TIMEOUT while it is under way.
   Result<> checkpoint_wait(int timeout_ms);
 

@@ -15,7 +15,6 @@ namespace orlop::zero3 {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 // The blocks of the update come first, then the frozen units, cut alike.
 std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Block>& blocks, const Update& update,
@@ -42,15 +41,6 @@ std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Bl
   return saved;
 }
 
-// Says where each block's bytes will be in the data file.
-void place_in_file(Manifest& manifest, const std::vector<Unit>& units) {
-  for (SavedBlock& block : manifest.blocks) {
-    block.file_offset = manifest.data_bytes;
-    const std::uint64_t state_bytes = manifest.store ? 0 : block.planes.bytes_per_element();
-    manifest.data_bytes += block.range.size() * (bytes_of(units[block.unit].dtype) + state_bytes);
-  }
-}
-
 void take_stored(Manifest& manifest, swap::StoredStates stored) {
   std::size_t first_sum = 0;
   for (std::size_t i = 0; i < stored.blocks.size(); ++i) {
@@ -62,13 +52,6 @@ void take_stored(Manifest& manifest, swap::StoredStates stored) {
     first_sum += count;
   }
   manifest.store = std::move(stored.store);
-}
-
-Result<json> client_of(const std::string& text) {
-  if (text.empty()) return json::object();
-  json client = json::parse(text, nullptr, false);
-  if (client.is_object()) return client;
-  return fail(ORLOP_INVALID_ARGUMENT, "save checkpoint: on client_json ({} bytes): must be a JSON object", text.size());
 }
 
 Result<std::string> make_directory(const std::string& given) {
@@ -130,7 +113,7 @@ Result<> Engine::save_begin(const SaveOptions& options) {
     return fail(ORLOP_UNSUPPORTED, "save checkpoint: on {}: the engine was opened without checksums", options.directory);
   }
   Manifest manifest = manifest_now();
-  TRY_ASSIGN(manifest.client, client_of(options.client_json));
+  TRY_ASSIGN(manifest.client, client_of("save checkpoint", options.client_json));
   TRY_ASSIGN(const std::string directory, make_directory(options.directory));
   const swap::CheckpointRef ref{manifest.id, manifest_path(directory, manifest.rank), swap::device_of(directory).value_or(0), {}, false};
   c.replaced = ids_of(options.replaced, directory, manifest.rank);
@@ -142,7 +125,7 @@ Result<> Engine::save_begin(const SaveOptions& options) {
   } else {
     c.replaced.clear();  // they hold nothing that an update would need
   }
-  place_in_file(manifest, c.units.units);
+  place_in_file(manifest);
   auto begun = Snapshot::begin(std::move(manifest), std::move(snapshot), *c.buffers, *c.states, cancelled_);
   if (!begun) {
     c.states->forget(ref.id);
@@ -185,7 +168,7 @@ Result<> Engine::finish_save() {
 
 // ---- Loading ----
 
-Result<> Engine::load_begin(const std::string& directory, LoadWhat what) {
+Result<> Engine::load_begin(const std::string& directory, LoadWhat what, Match match) {
   {
     const std::lock_guard lock(mutex_);
     TRY(expect_ready("load checkpoint"));
@@ -194,7 +177,7 @@ Result<> Engine::load_begin(const std::string& directory, LoadWhat what) {
   const std::lock_guard lock(mutex_);
   TRY(expect_ready("load checkpoint"));
   Committed& c = *committed_;
-  TRY_ASSIGN(auto restore, Restore::open(directory, communicator_->rank(), *c.parts));
+  TRY_ASSIGN(auto restore, Restore::open(directory, communicator_->rank(), *c.parts, match));
   if (what == LoadWhat::everything) TRY(check_same_optimizer(restore->manifest(), groups_.optimizer(), directory));
   c.restore = std::move(restore);
   c.grads->clear();
@@ -214,7 +197,7 @@ Result<> Engine::load(LoadWhat what) {
   const Manifest& manifest = c.restore->manifest();
   stats_.steps = manifest.steps;
   stats_.skipped_steps = manifest.skipped_steps;
-  scaler_.restore(manifest.scaler);
+  if (manifest.has_states) scaler_.restore(manifest.scaler);
   for (std::size_t i = 0; i < manifest.groups.size(); ++i) TRY(groups_.set(static_cast<int>(i), manifest.groups[i]));
   log_info("checkpoint: {} of update {} loaded in {:.2f} s", manifest.id, manifest.steps,
            seconds_of_ns(now_ns() - begin_ns));

@@ -158,7 +158,7 @@ void read_groups(const json& text, Manifest& manifest) {
   }
 }
 
-// The planes follow from the unit's dtype and whether its parameters are trained.
+// The planes follow from the unit's dtype and whether its parameters are trained; without states there are none.
 void read_blocks(const json& text, Manifest& manifest) {
   std::vector<bool> is_trained(manifest.units.size(), false);
   for (const SavedParam& p : manifest.params) {
@@ -174,7 +174,9 @@ void read_blocks(const json& text, Manifest& manifest) {
                 block.range.size() % kShardGrain == 0 && block.range.size() < 1ull << 32 &&
                 block.file_offset % swap::kPlaneAlignment == 0 && block.file_offset <= manifest.data_bytes,
             fmt::format("block {}", manifest.blocks.size()));
-    if (is_trained[block.unit]) block.planes = planes_of(manifest.units[block.unit], manifest.optimizer);
+    if (manifest.has_states && is_trained[block.unit]) {
+      block.planes = planes_of(manifest.units[block.unit], manifest.optimizer);
+    }
     manifest.blocks.push_back(std::move(block));
   }
 }
@@ -206,6 +208,7 @@ Manifest read_json(const json& text) {
   manifest.data_file = text.at("data_file");
   manifest.data_bytes = text.at("data_bytes");
   require(manifest.data_file.find('/') == std::string::npos, "the name of the data file");
+  manifest.has_states = text.value("has_states", true);
   manifest.client = text.at("client");
   if (!text.at("store").is_null()) {
     const json& s = text.at("store");
@@ -296,7 +299,28 @@ json Manifest::to_json() const {
           {"store", store_json},
           {"data_file", data_file},
           {"data_bytes", data_bytes},
+          {"has_states", has_states},
           {"client", client}};
+}
+
+Result<json> client_of(std::string_view call, const std::string& text) {
+  if (text.empty()) return json::object();
+  json client = json::parse(text, nullptr, false);
+  if (client.is_object()) return client;
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on client_json ({} bytes): must be a JSON object", call, text.size());
+}
+
+std::uint64_t data_bytes_of(const Manifest& manifest, const SavedBlock& block) {
+  const std::uint64_t state_bytes = manifest.store ? 0 : block.planes.bytes_per_element();
+  return block.range.size() * (bytes_of(manifest.units[block.unit]) + state_bytes);
+}
+
+void place_in_file(Manifest& manifest) {
+  manifest.data_bytes = 0;
+  for (SavedBlock& block : manifest.blocks) {
+    block.file_offset = manifest.data_bytes;
+    manifest.data_bytes += data_bytes_of(manifest, block);
+  }
 }
 
 std::string manifest_path(const std::string& directory, int rank) {

@@ -62,11 +62,21 @@ struct Manifest {
   std::optional<swap::StoreRef> store;  // none: state planes are in the data file
   std::string data_file;                // its name in the checkpoint's directory
   std::uint64_t data_bytes = 0;
-  nlohmann::json client;  // of whoever embeds the engine
+  bool has_states = true;               // false: parameters alone, from elsewhere; whether they are trained is open
+  nlohmann::json client;                // of whoever embeds the engine
 
   // Everything but blocks and sums, for people and tools.
   [[nodiscard]] nlohmann::json to_json() const;
 };
+
+// The JSON object that a caller gave; {} for "". `call` begins the sentence of an error.
+Result<nlohmann::json> client_of(std::string_view call, const std::string& text);
+
+// What the data file holds of a block.
+std::uint64_t data_bytes_of(const Manifest& manifest, const SavedBlock& block);
+
+// Says where each block's bytes are in the data file, one behind the other, and how many there are.
+void place_in_file(Manifest& manifest);
 
 std::string manifest_path(const std::string& directory, int rank);
 std::string encode_manifest(const Manifest& manifest);

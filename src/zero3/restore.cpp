@@ -1,6 +1,7 @@
 #include "zero3/restore.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <unordered_map>
 #include <utility>
 
@@ -10,7 +11,7 @@ namespace {
 constexpr std::size_t kDifferencesSaid = 8;
 
 // What the model of a checkpoint and a registered one have not in common.
-std::vector<std::string> differences(const Manifest& manifest, std::span<const ParamSpec> params) {
+std::vector<std::string> differences(const Manifest& manifest, std::span<const ParamSpec> params, Match match) {
   std::unordered_map<std::string, const SavedParam*> saved;
   for (const SavedParam& param : manifest.params) saved.emplace(param.name, &param);
   std::vector<std::string> found;
@@ -26,11 +27,12 @@ std::vector<std::string> differences(const Manifest& manifest, std::span<const P
       found.push_back(fmt::format("\"{}\" has {} elements, {} were saved", param.name, param.numel, other.numel));
     } else if (other.dtype != param.dtype) {
       found.push_back(fmt::format("\"{}\" is {}, {} was saved", param.name, name_of(param.dtype), name_of(other.dtype)));
-    } else if (other.training != param.training) {
+    } else if (manifest.has_states && other.training != param.training) {
       found.push_back(fmt::format("\"{}\" is {}, saved {}", param.name, kind(param.training), kind(other.training)));
     }
     saved.erase(at);
   }
+  if (match == Match::registered) return found;
   std::vector<std::string> missing;
   for (const auto& [name, param] : saved) missing.push_back(fmt::format("\"{}\" is only in the checkpoint", name));
   std::sort(missing.begin(), missing.end());
@@ -40,8 +42,9 @@ std::vector<std::string> differences(const Manifest& manifest, std::span<const P
 
 }  // namespace
 
-Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, const std::string& directory) {
-  const auto found = differences(manifest, params);
+Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, Match match,
+                          const std::string& directory) {
+  const auto found = differences(manifest, params, match);
   if (found.empty()) return {};
   std::string list;
   for (std::size_t i = 0; i < std::min(found.size(), kDifferencesSaid); ++i) list += (i == 0 ? "" : "; ") + found[i];
@@ -51,7 +54,7 @@ Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> p
 }
 
 Result<> check_same_optimizer(const Manifest& manifest, kernels::Optimizer optimizer, const std::string& directory) {
-  if (manifest.optimizer == optimizer) return {};
+  if (!manifest.has_states || manifest.optimizer == optimizer) return {};
   return fail(ORLOP_INVALID_ARGUMENT, "checkpoint: on {}: its optimizer states are {}'s, the engine trains with {}; load the "
               "parameters only, or train with {}", directory, name_of(manifest.optimizer), name_of(optimizer),
               name_of(manifest.optimizer));
@@ -64,11 +67,12 @@ struct Restore::Part {
   std::uint64_t in_unit;
 };
 
-Result<std::unique_ptr<Restore>> Restore::open(const std::string& directory, int rank, const UpdateParts& parts) {
+Result<std::unique_ptr<Restore>> Restore::open(const std::string& directory, int rank, const UpdateParts& parts,
+                                               Match match) {
   std::unique_ptr<Restore> restore(new Restore());
   TRY_ASSIGN(restore->saved_, SavedCheckpoint::open(directory, rank));
   const Manifest& manifest = restore->manifest();
-  TRY(check_same_model(manifest, parts.params, directory));
+  TRY(check_same_model(manifest, parts.params, match, directory));
   std::unordered_map<std::string, std::uint32_t> numbers;
   for (std::uint32_t i = 0; i < manifest.params.size(); ++i) numbers.emplace(manifest.params[i].name, i);
   for (const ParamSpec& param : parts.params) restore->saved_of_.push_back(numbers.at(param.name));
@@ -78,6 +82,7 @@ Result<std::unique_ptr<Restore>> Restore::open(const std::string& directory, int
 // ---- Into the target ----
 
 Result<> Restore::run_all(const RestoreTarget& target, const std::atomic<bool>& cancel) {
+  if (!manifest().has_states && target.update.is_pristine()) return run_params(target, cancel);  // states are so already
   for (std::uint32_t i = 0; i < target.parts.blocks.size(); ++i) {
     if (cancel) return fail(ORLOP_CANCELLED, "load checkpoint: on block {} of {}: cancelled", i, target.parts.blocks.size());
     TRY(restore_block(target, i));
@@ -113,6 +118,8 @@ Result<> Restore::restore_part(const RestoreTarget& target, const Part& part, co
     std::byte* const into = memory.as<std::byte>(plane) + part.in_block * swap::element_bytes(plane);
     if (plane == swap::Plane::master) {
       TRY(saved_->read_master(saved_of_[part.id], part.elements, reinterpret_cast<float*>(into)));
+    } else if (!manifest().has_states) {
+      std::memset(into, 0, part.elements.size() * swap::element_bytes(plane));
     } else {
       TRY(saved_->read(saved_of_[part.id], saved_plane(plane), part.elements, into));
     }

@@ -12,8 +12,12 @@
 
 namespace orlop::zero3 {
 
+enum class LoadWhat : std::uint8_t { everything, parameters };
+enum class Match : std::uint8_t { all, registered };  // registered: what else the checkpoint has is left out
+
 // ORLOP_INVALID_ARGUMENT with the list of differences between what was saved and what is registered.
-Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, const std::string& directory);
+Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, Match match,
+                          const std::string& directory);
 
 // ORLOP_INVALID_ARGUMENT when the saved states are not this optimizer's.
 Result<> check_same_optimizer(const Manifest& manifest, kernels::Optimizer optimizer, const std::string& directory);
@@ -28,9 +32,11 @@ struct RestoreTarget {
 class Restore {
  public:
   // Opens and compares; changes nothing.
-  static Result<std::unique_ptr<Restore>> open(const std::string& directory, int rank, const UpdateParts& parts);
+  static Result<std::unique_ptr<Restore>> open(const std::string& directory, int rank, const UpdateParts& parts,
+                                               Match match);
 
-  // Everything: parameters, masters, moments. After an error the target is half restored.
+  // Everything: parameters, masters, moments. Where no states were saved masters take their parameters' values and
+  // moments are zero. After an error the target is half restored.
   Result<> run_all(const RestoreTarget& target, const std::atomic<bool>& cancel);
   // Parameters only; masters take their values, moments stay.
   Result<> run_params(const RestoreTarget& target, const std::atomic<bool>& cancel);

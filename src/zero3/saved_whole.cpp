@@ -7,10 +7,9 @@
 #include <mutex>
 #include <thread>
 
-#include "base/durable_file.hpp"
 #include "base/stamp.hpp"
-#include "zero3/data_file.hpp"
 #include "zero3/saved_checkpoint.hpp"
+#include "zero3/standalone_writer.hpp"
 
 namespace orlop::zero3 {
 namespace {
@@ -93,40 +92,24 @@ class Verification {
   std::optional<Error> failure_;
 };
 
-Result<> check_target(const std::string& target) {
-  std::error_code error;
-  fs::create_directories(target, error);
-  if (error) return fail(status_of_errno(error.value()), "export: on {}: {}", target, error.message());
-  if (fs::is_empty(target, error)) return {};
-  return fail(ORLOP_INVALID_ARGUMENT, "export: on {}: it is not empty; name a new directory", target);
-}
-
 // The same blocks, all in the data file.
 Manifest standing_alone(const Manifest& manifest) {
   Manifest whole = manifest;
   whole.id = random_uuid();  // another checkpoint: the store is to keep nothing for it
   whole.store.reset();
-  whole.data_bytes = 0;
-  for (SavedBlock& block : whole.blocks) {
-    block.stored = {};
-    block.file_offset = whole.data_bytes;
-    whole.data_bytes += bytes_of_block(whole, block);
-  }
+  for (SavedBlock& block : whole.blocks) block.stored = {};
   return whole;
 }
 
 class Export {
  public:
-  Export(SavedCheckpoint& saved, const std::string& target, const Progress& progress)
-      : saved_(saved), target_(target), progress_(progress), whole_(standing_alone(saved.manifest())) {}
+  Export(SavedCheckpoint& saved, StandaloneWriter& out, const Progress& progress)
+      : saved_(saved), out_(out), whole_(out.manifest()), progress_(progress) {}
 
   Result<> run() {
-    const std::string path = (fs::path(target_) / whole_.data_file).string();
-    TRY_ASSIGN(out_, DataFileWriter::create(path, whole_.data_bytes));
     TRY_ASSIGN(buffer_, AlignedBytes::allocate(kCopyBytes));
     for (std::uint32_t i = 0; i < whole_.blocks.size(); ++i) TRY(copy_block(i));
-    TRY(out_->finish());
-    return write_durably(manifest_path(target_, whole_.rank), encode_manifest(whole_));
+    return out_.complete();
   }
 
  private:
@@ -143,11 +126,11 @@ class Export {
     const SavedBlock& block = whole_.blocks[index];
     SavedPlanes& planes = saved_.planes();
     const std::uint64_t element = planes.element_bytes(index, plane);
-    std::vector<std::uint64_t> sums;
+    std::vector<std::uint64_t> sums;  // those of the manifest, with which what is read has been compared
     for (std::uint64_t at = 0; at < block.range.size(); at += kCopyBytes / element) {
       const Range part{at, std::min(at + kCopyBytes / element, block.range.size())};
       TRY(planes.read(index, plane, part, buffer_.data()));
-      TRY(out_->append(buffer_.data(), part.size() * element, swap::kChunkElements * element, sums));
+      TRY(out_.append(buffer_.data(), part.size(), element, sums));
       done_ += part.size() * element;
       if (!progress_(done_, whole_.data_bytes)) return stopped(saved_.directory());
     }
@@ -155,10 +138,9 @@ class Export {
   }
 
   SavedCheckpoint& saved_;
-  const std::string& target_;
+  StandaloneWriter& out_;
+  const Manifest& whole_;
   const Progress& progress_;
-  Manifest whole_;
-  std::unique_ptr<DataFileWriter> out_;
   AlignedBytes buffer_;
   std::uint64_t done_ = 0;
 };
@@ -183,12 +165,9 @@ Result<> verify_checkpoint(const std::string& directory, int rank, const Progres
 
 Result<> export_checkpoint(const std::string& directory, int rank, const std::string& target, const Progress& progress) {
   TRY_ASSIGN(const auto saved, SavedCheckpoint::open(directory, rank));
-  TRY(check_target(target));
-  auto exported = copy_other_files(saved->manifest(), directory, target);
-  if (exported) exported = Export(*saved, target, progress).run();
-  std::error_code error;
-  if (!exported) fs::remove_all(target, error);
-  return exported;
+  TRY_ASSIGN(const auto out, StandaloneWriter::create("export", target, standing_alone(saved->manifest())));
+  TRY(copy_other_files(saved->manifest(), directory, target));
+  return Export(*saved, *out, progress).run();
 }
 
 }  // namespace orlop::zero3

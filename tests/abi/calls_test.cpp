@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <vector>
@@ -258,6 +259,93 @@ TEST(Log, IsSilentUntilACallbackIsSetAndThenHearsTheEngine) {
   ASSERT_EQ(orlop_log_set(nullptr, nullptr, ORLOP_LOG_INFO), ORLOP_OK);
   EXPECT_THAT(lines, testing::Contains(HasSubstr("unheard_of")));
   EXPECT_EQ(orlop_log_set(hear, &lines, 9), ORLOP_INVALID_ARGUMENT);
+}
+
+class Imports : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "orlop-import-XXXXXX").string();
+    parent_ = ::mkdtemp(name.data());
+    directory_ = parent_ + "/imported";
+  }
+  void TearDown() override {
+    EXPECT_EQ(orlop_import_close(&import_), ORLOP_OK);
+    std::filesystem::remove_all(parent_);
+  }
+
+  // Two parameters, of 8 and 3 elements, in structs that end sooner than the header's, or later.
+  template <typename Desc>
+  orlop_status open(const char* second = "v") {
+    std::array<Desc, 2> descs{};
+    for (Desc& padded : descs) {
+      auto& desc = reinterpret_cast<orlop_param_desc&>(padded);
+      desc.struct_size = sizeof(Desc);
+      desc.name = &padded == descs.data() ? "w" : second;
+      desc.numel = &padded == descs.data() ? 8 : 3;
+    }
+    orlop_import_params params{};
+    params.struct_size = sizeof params;
+    params.directory = directory_.c_str();
+    params.params = reinterpret_cast<const orlop_param_desc*>(descs.data());
+    params.param_count = descs.size();
+    return orlop_import_open(&params, &import_);
+  }
+  orlop_status write(std::uint32_t param, std::uint64_t first, std::uint64_t count) {
+    return orlop_import_write(import_, param, first, count, ORLOP_F32, values_.data() + first);
+  }
+
+  std::string parent_;
+  std::string directory_;
+  std::array<float, 8> values_ = {1, 2, 3, 4, 5, 6, 7, 8};
+  orlop_import* import_ = nullptr;
+};
+
+struct LongerDesc {
+  orlop_param_desc known;
+  std::uint64_t unknown;
+};
+
+TEST_F(Imports, AreReadAsTheyWereWritten) {
+  ASSERT_EQ(open<LongerDesc>(), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(write(0, 0, 5), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(write(0, 5, 3), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(write(1, 0, 3), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(orlop_import_complete(import_), ORLOP_OK) << orlop_last_error();
+  ASSERT_EQ(orlop_import_close(&import_), ORLOP_OK);
+  orlop_checkpoint* checkpoint = nullptr;
+  ASSERT_EQ(orlop_checkpoint_open(directory_.c_str(), &checkpoint), ORLOP_OK) << orlop_last_error();
+  std::array<float, 8> found{};
+  for (const auto plane : {ORLOP_PLANE_PARAM, ORLOP_PLANE_MASTER}) {
+    EXPECT_EQ(orlop_checkpoint_read(checkpoint, 0, plane, 0, 8, ORLOP_F32, found.data()), ORLOP_OK);
+    EXPECT_EQ(found, values_);
+  }
+  EXPECT_EQ(orlop_checkpoint_read(checkpoint, 0, ORLOP_PLANE_EXP_AVG, 0, 8, ORLOP_F32, found.data()),
+            ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_checkpoint_close(&checkpoint), ORLOP_OK);
+}
+
+TEST_F(Imports, ThatAreClosedTooSoonLeaveNothing) {
+  ASSERT_EQ(open<orlop_param_desc>(), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(write(0, 0, 8), ORLOP_OK);
+  EXPECT_EQ(orlop_import_complete(import_), ORLOP_OUT_OF_ORDER);
+  EXPECT_THAT(orlop_last_error(), HasSubstr("\"v\""));
+  EXPECT_EQ(orlop_import_close(&import_), ORLOP_OK);
+  EXPECT_EQ(import_, nullptr);
+  EXPECT_FALSE(std::filesystem::exists(directory_));
+}
+
+TEST_F(Imports, RefuseWhatIsWrong) {
+  EXPECT_EQ(open<orlop_param_desc>("w"), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(open<orlop_param_desc>(nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(import_, nullptr);
+  EXPECT_FALSE(std::filesystem::exists(directory_));
+  EXPECT_EQ(orlop_import_write(nullptr, 0, 0, 1, ORLOP_F32, values_.data()), ORLOP_INVALID_ARGUMENT);
+  ASSERT_EQ(open<orlop_param_desc>(), ORLOP_OK);
+  EXPECT_EQ(write(1, 0, 3), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(write(0, 1, 3), ORLOP_OUT_OF_ORDER);
+  EXPECT_EQ(write(0, 0, 9), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(write(0, 0, UINT64_MAX), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(write(0, 0, 8), ORLOP_OK) << orlop_last_error();
 }
 
 TEST(StatusNames, AreThoseOfTheHeader) {

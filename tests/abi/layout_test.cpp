@@ -51,6 +51,14 @@ TEST(Layout, OfStepStructsIsFixed) {
   EXPECT_EQ(offsetof(orlop_step_report, loss_scale), 88u);
 }
 
+TEST(Layout, OfImportParamsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_import_params), 40u);
+  EXPECT_EQ(offsetof(orlop_import_params, directory), 8u);
+  EXPECT_EQ(offsetof(orlop_import_params, client_json), 16u);
+  EXPECT_EQ(offsetof(orlop_import_params, params), 24u);
+  EXPECT_EQ(offsetof(orlop_import_params, param_count), 32u);
+}
+
 TEST(Layout, OfStatsIsFixed) {
   EXPECT_EQ(sizeof(orlop_stats), 120u);
   EXPECT_EQ(offsetof(orlop_stats, params), 8u);

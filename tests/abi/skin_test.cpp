@@ -1,7 +1,11 @@
 // orlop.hpp: ownership and exceptions.
 #include "orlop/orlop.hpp"
 
+#include <unistd.h>
+
 #include <array>
+#include <filesystem>
+#include <string>
 #include <utility>
 
 #include <gtest/gtest.h>
@@ -35,6 +39,29 @@ TEST(Skin, ThrowsTheSentence) {
     EXPECT_EQ(e.status(), ORLOP_INVALID_CONFIG);
     EXPECT_NE(std::string(e.what()).find("zero_optimization.stage"), std::string::npos);
   }
+}
+
+TEST(Skin, ImportsWhatAnEngineLoads) {
+  std::string name = (std::filesystem::temp_directory_path() / "orlop-skin-XXXXXX").string();
+  const std::string directory = ::mkdtemp(name.data());
+  orlop_param_desc desc{};
+  desc.struct_size = sizeof desc;
+  desc.name = "w";
+  desc.numel = 3;
+  const std::array<float, 3> values = {1, 2, 3};
+  {
+    orlop::Import import(directory, {desc});
+    import.write(0, 0, 3, ORLOP_F32, values.data());
+    import.complete();
+  }
+  orlop::Engine engine("{}");
+  const std::uint32_t id = engine.register_param("w", ORLOP_F32, 3);
+  engine.commit();
+  engine.load(directory);
+  std::array<float, 3> found{};
+  engine.read(id, ORLOP_PLANE_PARAM, 0, 3, ORLOP_F32, found.data());
+  EXPECT_EQ(found, values);
+  std::filesystem::remove_all(directory);
 }
 
 TEST(Skin, MovesOwnership) {

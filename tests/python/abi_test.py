@@ -31,6 +31,7 @@ SCALARS: dict[str, Any] = {
     "const void*": ctypes.c_void_p,
     "orlop_engine*": ctypes.c_void_p,
     "orlop_checkpoint*": ctypes.c_void_p,
+    "orlop_import*": ctypes.c_void_p,
     "orlop_progress": _abi.Progress,
     "orlop_log_callback": _abi.LogCallback,
 }
@@ -92,7 +93,10 @@ def test_sizes_and_offsets_are_those_of_the_c_compiler(tmp_path: Path) -> None:
 
 
 def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -> None:
-    ours = {f"ORLOP_{name}": getattr(_enums, name) for name in ("PARAM_FROZEN", "LOAD_PARAMS_ONLY", "RECLAIM_DRY_RUN")}
+    ours = {
+        f"ORLOP_{name}": getattr(_enums, name)
+        for name in ("PARAM_FROZEN", "LOAD_PARAMS_ONLY", "LOAD_REGISTERED_ONLY", "RECLAIM_DRY_RUN")
+    }
     for prefix, enumeration in (
         ("ORLOP_", _enums.Status),
         ("ORLOP_LOG_", _enums.LogLevel),
