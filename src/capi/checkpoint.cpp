@@ -50,23 +50,35 @@ Result<> check_request(const zero3::Manifest& manifest, const ReadRequest& reque
   return {};
 }
 
-// Piece by piece, so that conversion takes little memory.
+zero3::Dtype stored_dtype(const zero3::Manifest& manifest, const ReadRequest& request) {
+  return request.plane == zero3::Plane::param ? manifest.params[request.param].dtype : zero3::Dtype::f32;
+}
+
+Result<> read_stored(zero3::SavedCheckpoint& saved, const ReadRequest& request, zero3::Range range, void* into) {
+  switch (request.plane) {
+    case zero3::Plane::master:
+      return saved.read_master(request.param, range, static_cast<float*>(into));
+    case zero3::Plane::param:
+      return saved.read(request.param, zero3::kSavedParam, range, into);
+    case zero3::Plane::exp_avg:
+      return saved.read(request.param, zero3::saved_plane(swap::Plane::exp_avg), range, into);
+    default:
+      return saved.read(request.param, zero3::saved_plane(swap::Plane::exp_avg_sq), range, into);
+  }
+}
+
+// Piece by piece, so that conversion takes little memory. Bits stay as they are where the type does.
 Result<> read_converted(zero3::SavedCheckpoint& saved, const ReadRequest& request) {
   TRY(check_request(saved.manifest(), request));
   constexpr std::uint64_t kPiece = 1 << 18;
-  const bool is_param = request.plane == zero3::Plane::param;
-  const zero3::Dtype stored = is_param ? saved.manifest().params[request.param].dtype : zero3::Dtype::f32;
+  const zero3::Dtype stored = stored_dtype(saved.manifest(), request);
+  if (stored == request.dtype) return read_stored(saved, request, request.range, request.destination);
   std::vector<std::byte> piece(std::min(kPiece, request.range.size()) * bytes_of(stored));
   TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
   auto* to = static_cast<std::byte*>(request.destination);
   for (std::uint64_t at = request.range.begin; at < request.range.end; at += kPiece) {
     const zero3::Range part{at, std::min(at + kPiece, request.range.end)};
-    if (request.plane == zero3::Plane::master) {
-      TRY(saved.read_master(request.param, part, reinterpret_cast<float*>(piece.data())));
-    } else {
-      const auto state = request.plane == zero3::Plane::exp_avg ? swap::Plane::exp_avg : swap::Plane::exp_avg_sq;
-      TRY(saved.read(request.param, is_param ? zero3::kSavedParam : zero3::saved_plane(state), part, piece.data()));
-    }
+    TRY(read_stored(saved, request, part, piece.data()));
     cpu_adam::grad_intake(isa, cpu_adam::Intake::store, grad_type_of(request.dtype), to, grad_type_of(stored),
                           piece.data(), part.size(), nullptr);
     to += part.size() * bytes_of(request.dtype);
