@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _log, _native, _rng
+from . import _imported, _log, _native, _rng
 from ._client_state import decode, encode
+from ._enums import LOAD_PARAMS_ONLY, LOAD_REGISTERED_ONLY
 from .errors import CorruptError, InvalidArgumentError, NotFoundError, OrlopError, TransferError
 
 if TYPE_CHECKING:
@@ -137,6 +138,20 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
     return {name: encode(value, tensors, name) for name, value in values.items()}, tensors
 
 
+def imported_state(shapes: dict[str, list[int]]) -> dict[str, str]:
+    """What Python keeps in a checkpoint of nothing but parameters."""
+    values = {
+        "global_steps": 0,
+        "skipped_steps": 0,
+        "global_samples": 0,
+        "lr_scheduler": None,
+        "buffers": {},
+        "shapes": shapes,
+        "client_state": {},
+    }
+    return {"python": json.dumps(values)}
+
+
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Writes the file; returns its SHA-256."""
     from safetensors import SafetensorError
@@ -199,7 +214,9 @@ class Saved:
     """What Python kept in a checkpoint."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.description = _native.describe_checkpoint(str(directory))
+        self.has_states: bool = self.description["has_states"]  # else it was imported
         client = self.description["client"]
         if "python" not in client:
             raise NotFoundError(
@@ -207,7 +224,7 @@ class Saved:
                 "load it through the interface that saved it"
             )
         check_tensors(directory, self.description)
-        tensors = _read_tensors(directory / client["tensors"])
+        tensors = _read_tensors(directory / client["tensors"]) if "tensors" in client else {}
         state = json.loads(client["python"])
         try:
             self.values: dict[str, Any] = {name: decode(value, tensors) for name, value in state.items()}
@@ -252,19 +269,27 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CorruptError(f"load_checkpoint: on {path}: {error}; load an older checkpoint") from None
 
 
-def check_fits(engine: Engine, saved: Saved, with_states: bool) -> None:
-    """Before anything is changed: raises InvalidArgumentError with what the two have not in common."""
-    found = _differences(engine, saved)
-    groups, saved_groups = len(engine.optimizer.param_groups), len(saved.values["groups"])
-    if with_states and groups != saved_groups:
-        found.append(f"the optimizer has {groups} groups, {saved_groups} were saved")
+def begin_load(engine: Engine, saved: Saved, with_states: bool) -> None:
+    """Lets the engine begin, unless the two do not fit."""
+    flags = 0 if with_states else LOAD_PARAMS_ONLY
+    if saved.has_states:
+        _raise_differences(_differences(engine, saved, with_states), "it is of another model")
+    else:
+        found = _parameter_differences(engine, saved) + _imported.differences(engine, saved)
+        _raise_differences(found, "what was imported is not what the model has (see orlop import --help)")
+        saved.values["buffers"] = _imported.buffers(engine, saved)
+        flags |= LOAD_REGISTERED_ONLY
+    engine._native.load_begin(str(saved.directory), flags)
+
+
+def _raise_differences(found: list[str], why: str) -> None:
     if found:
         list_of_some = "; ".join(found[:8]) + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
-        raise InvalidArgumentError(f"load_checkpoint: {len(found)} differences: it is of another model: {list_of_some}")
+        raise InvalidArgumentError(f"load_checkpoint: {len(found)} differences: {why}: {list_of_some}")
 
 
-def _differences(engine: Engine, saved: Saved) -> list[str]:
-    shapes, buffers = saved.values["shapes"], saved.values["buffers"]
+def _parameter_differences(engine: Engine, saved: Saved) -> list[str]:
+    shapes = saved.values["shapes"]
     found = []
     for parameter in engine._registered:
         shape = shapes.get(parameter.name)
@@ -272,6 +297,12 @@ def _differences(engine: Engine, saved: Saved) -> list[str]:
             found.append(f'"{parameter.name}" is not in the checkpoint')
         elif shape != list(parameter.tensor.shape):
             found.append(f'"{parameter.name}" has the shape {tuple(parameter.tensor.shape)}, {tuple(shape)} was saved')
+    return found
+
+
+def _differences(engine: Engine, saved: Saved, with_states: bool) -> list[str]:
+    found = _parameter_differences(engine, saved)
+    shapes, buffers = saved.values["shapes"], saved.values["buffers"]
     ours = engine._own_tensors()
     names = {parameter.name for parameter in engine._registered}
     found += [f'"{name}" is only in the checkpoint' for name in shapes if name not in names]
@@ -282,6 +313,9 @@ def _differences(engine: Engine, saved: Saved) -> list[str]:
         for name in ours.keys() & buffers.keys()
         if ours[name].shape != buffers[name].shape
     ]
+    groups, saved_groups = len(engine.optimizer.param_groups), len(saved.values["groups"])
+    if with_states and groups != saved_groups:
+        found.append(f"the optimizer has {groups} groups, {saved_groups} were saved")
     return found
 
 
@@ -294,6 +328,7 @@ def restore(engine: Engine, saved: Saved, with_states: bool, with_scheduler: boo
         engine.skipped_steps = values["skipped_steps"]
         engine.global_samples = values["global_samples"]
         engine.micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
+    if with_states and saved.has_states:
         engine.optimizer.set_group_values(values["groups"])
         if engine._torch_update is not None:
             engine._torch_update.set_states(values["optimizer_states"])

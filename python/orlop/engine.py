@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _checkpoint, _log
-from ._enums import LOAD_PARAMS_ONLY, DType, Plane
+from ._enums import DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
 from ._parameters import Parameter, half_precision
@@ -409,6 +409,9 @@ class Engine(nn.Module):
         optimizer's groups must be the same. Without `load_optimizer_states`, or with `load_module_only`, only
         parameters and buffers are loaded, and masters take their values. Every byte is compared with its checksum.
 
+        What `orlop import` made has parameters alone: masters take their values, moments and counters begin at 0, and
+        groups, scheduler and random numbers stay, as do, with a warning, buffers that it does not have.
+
         Returns (path, client_state); (None, None), with a warning, when no tag is given and none is the latest. Raises
         NotFoundError, CorruptError, or InvalidArgumentError with the list of differences for another model.
         """
@@ -424,8 +427,7 @@ class Engine(nn.Module):
             return None, None
         saved = _checkpoint.Saved(directory)
         with_states = load_optimizer_states and not load_module_only
-        _checkpoint.check_fits(self, saved, with_states)
-        self._native.load_begin(str(directory), 0 if with_states else LOAD_PARAMS_ONLY)
+        _checkpoint.begin_load(self, saved, with_states)
         try:
             self._native.checkpoint_wait(wait=True)
         except KeyboardInterrupt:
@@ -444,9 +446,10 @@ class Engine(nn.Module):
         return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor) and id(tensor) not in ours}
 
     def _set_own_tensors(self, saved: dict[str, Tensor]) -> None:
-        for name, tensor in self._own_tensors().items():
+        ours = self._own_tensors()
+        for name, tensor in saved.items():
             with torch.no_grad():
-                tensor.copy_(saved[name])
+                ours[name].copy_(tensor)
 
     # ---- Seeing ----
 

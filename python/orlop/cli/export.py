@@ -18,12 +18,12 @@ from torch import Tensor
 
 from .. import _native
 from .._checkpoint import MANIFEST, Saved, find
-from .._enums import DType, Plane
+from .._enums import Plane
+from .._safetensors import DTYPES, INDEX, SINGLE
 from .._text import size
 from ..errors import InvalidArgumentError, NoSpaceError, NotFoundError, UnsupportedError
 from ._progress import progress
 
-_DTYPES = {"fp32": ("F32", DType.F32, 4), "bf16": ("BF16", DType.BF16, 2), "fp16": ("F16", DType.F16, 2)}
 _PIECE = 1 << 22  # elements at a time
 _FILE_BYTES = 5 * 1000**3  # of one file, as the Hugging Face libraries cut them
 
@@ -40,7 +40,7 @@ def add_to(commands: Any) -> None:
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or a directory whose latest one is meant")
     export.add_argument("target", type=Path, help="a new or empty directory")
     export.add_argument("--full", action="store_true", help="masters, moments and all: to be loaded by load_checkpoint")
-    export.add_argument("--dtype", choices=_DTYPES, help="of the weights; fp32 are the masters (as they were trained)")
+    export.add_argument("--dtype", choices=DTYPES, help="of the weights; fp32 are the masters (as they were trained)")
     export.set_defaults(run=run)
 
 
@@ -105,7 +105,7 @@ class Weights:
 
     def _parameter(self, number: int, param: dict[str, Any], wanted: str | None, shape: list[int]) -> Entry:
         dtype = wanted or param["dtype"]
-        code, native_type, width = _DTYPES[dtype]
+        code, native_type, width = DTYPES[dtype]
         plane = Plane.MASTER if dtype == "fp32" and param["trainable"] else Plane.PARAM
 
         def write(file: BinaryIO, note: Callable[[int], None]) -> None:
@@ -146,9 +146,7 @@ class Weights:
             show(done, total)
 
         for number, group in enumerate(groups):
-            name = (
-                "model.safetensors" if len(groups) == 1 else f"model-{number + 1:05d}-of-{len(groups):05d}.safetensors"
-            )
+            name = SINGLE if len(groups) == 1 else f"model-{number + 1:05d}-of-{len(groups):05d}.safetensors"
             files.append(target / name)
             index |= {entry.name: name for entry in group}
             with files[-1].open("wb") as file:
@@ -159,7 +157,7 @@ class Weights:
                 os.fsync(file.fileno())
         if len(groups) > 1:
             content = {"metadata": {"total_size": total}, "weight_map": index}
-            (target / "model.safetensors.index.json").write_text(json.dumps(content, indent=2))
+            (target / INDEX).write_text(json.dumps(content, indent=2))
         return files
 
     def _cut_into_files(self) -> list[list[Entry]]:

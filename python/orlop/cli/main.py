@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import OrlopError
-from . import checkpoints, configuration, doctor, export, plan, report, script, stores
+from . import checkpoints, configuration, doctor, export, importing, plan, report, script, stores
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     """Every subcommand adds its own part."""
     root = argparse.ArgumentParser(prog="orlop", description="Looks after machines, stores and checkpoints of Orlop.")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for module in (doctor, script, stores, checkpoints, export, plan, configuration, report):
+    for module in (doctor, script, stores, checkpoints, export, importing, plan, configuration, report):
         module.add_to(commands)
     return root
 
