@@ -46,7 +46,8 @@ Result<> write_durably(const std::string& path, std::string_view content, const 
     if (!link.empty()) ::unlink(link.c_str());
     return written;
   }
-  return sync_directory(std::filesystem::path(path).parent_path().string());
+  const auto directory = std::filesystem::path(path).parent_path();
+  return sync_directory(directory.empty() ? "." : directory.string());
 }
 
 Result<> sync_directory(const std::string& directory) {
