@@ -1,5 +1,5 @@
-"""Installs into an empty root and builds and runs the README's C program and examples/mlp.cpp against it, as a user would
-with pkg-config.
+"""Installs into an empty root and builds and runs the program of docs/embedding.md and examples/mlp.cpp against it, as
+a user would with pkg-config.
 
 usage: install_check.py SOURCE_ROOT BUILD_ROOT
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from code_blocks import blocks_of  # noqa: E402
+from code_blocks import c_program_of  # noqa: E402
 
 
 def run(*command: str | Path, **options: object) -> str:
@@ -43,17 +44,15 @@ def check_program(source: Path, files: list[Path], root: Path, folder: Path) -> 
                    "PKG_CONFIG_PATH": str(one(files, "orlop.pc").parent),
                    "LD_LIBRARY_PATH": str(one(files, "liborlop.so").parent)}
     flags = run("pkg-config", "--cflags", "--libs", "orlop", env=environment)
-    program = [block.text for block in blocks_of(source / "README.md") if block.language == "c"]
-    if len(program) != 1:
-        sys.exit(f"install: README.md has {len(program)} C programs, not one")
-    (folder / "train.c").write_text(program[0])
+    (folder / "train.c").write_text(c_program_of(source / "docs/embedding.md"))
     compiler = shlex.split(os.environ.get("CC", "cc"))
     run(*compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "train.c", "-o", "train", *shlex.split(flags),
         cwd=folder, env=environment)
     print(said := run(folder / "train", cwd=folder, env=environment), end="")
-    losses = [float(line.split()[-1]) for line in said.splitlines() if "loss" in line]
+    losses = [float(line.split()[-1]) for line in said.splitlines() if ", loss " in line]
     if len(losses) < 2 or not losses[-1] < losses[0] / 10:
-        sys.exit(f"install: the README's program should bring its loss down; it printed\n{said}")
+        sys.exit(f"install: the program of docs/embedding.md should bring its loss down; it printed\n{said}")
+    shutil.rmtree(folder / "orlop")  # kept for the checkpoint that it saved
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     run(*compiler, "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", source / "examples/mlp.cpp", "-o", "mlp",
         *shlex.split(flags), cwd=folder, env=environment)
