@@ -450,7 +450,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     object("sparse_attention", "")
         .refused("sparse attention kernels", "attention is the model's; leave it out"),
     object("nebula", "enabled")
-        .refused("Azure's checkpoint service", "this version writes no checkpoints; leave it out"),
+        .refused("Azure's checkpoint service",
+                 "the engine writes checkpoints itself, orlop.checkpoint.background in the background; leave it out"),
     object("flops_profiler", "enabled")
         .noted("count operations", "this version has no profiler; use torch.profiler"),
     object("comms_logger", "enabled").noted("log collectives", kOneRank),
