@@ -35,6 +35,13 @@ Result<> check_slabs(unsigned slab_count) {
               slab_count, kMinimumSlabs);
 }
 
+Result<> check_planes(std::span<const BlockSpec> blocks) {
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (blocks[i].planes == PlaneSet{}) return fail(ORLOP_INVALID_ARGUMENT, "block {}: it has no planes to store", i);
+  }
+  return {};
+}
+
 // The NUMA node next to the drive that holds `path`; -1 where there is nothing to choose.
 int node_of_drive(const numa::Topology& topology, const std::string& path) {
   struct stat status = {};
@@ -257,6 +264,7 @@ Result<std::unique_ptr<States>> make_nvme_states(const numa::Topology& topology,
                                                  const NvmeOptions& options) {
   if (blocks.empty()) return fail(ORLOP_INVALID_ARGUMENT, "store: no blocks: nothing to keep on NVMe");
   TRY(check_blocks(blocks));
+  TRY(check_planes(blocks));
   TRY(check_slabs(options.slab_count));
   return NvmeStates::create(topology, std::move(blocks), options);
 }

@@ -80,10 +80,12 @@ std::uint64_t checkpoint_bytes(const std::vector<swap::BlockSpec>& blocks) {
   return std::max(DataFileWriter::buffer_bytes(), SavedPlanes::buffer_bytes()) + chunks * kSavedPlanes * sizeof(std::uint64_t);
 }
 
-// A model without a trainable parameter has no states to keep, fp32 parameters that the program updates have none either.
+// A model without a trainable parameter has no states to keep; fp32 parameters that the program updates have none either,
+// and then all stay on the host.
 bool is_on_nvme(const Config& config, const std::vector<swap::BlockSpec>& blocks) {
   const auto has_states = [](const swap::BlockSpec& block) { return block.planes.bytes_per_element() > 0; };
-  return config.offload_optimizer == OffloadDevice::nvme && std::any_of(blocks.begin(), blocks.end(), has_states);
+  return config.offload_optimizer == OffloadDevice::nvme && !blocks.empty() &&
+         std::all_of(blocks.begin(), blocks.end(), has_states);
 }
 
 // The program may change its working directory later.
