@@ -211,8 +211,47 @@ ORLOP_API orlop_status orlop_engine_plan(orlop_engine *engine, char *buffer, siz
 
 /* The address of a parameter's PARAM plane on the device: numel elements of its dtype, contiguous, at least 64-byte
  * aligned, owned by the engine, fixed until close. The embedding runtime computes with this memory; the engine
- * writes it only between orlop_step_begin and the end of orlop_step_wait. */
+ * writes it only between orlop_step_begin and the end of orlop_step_wait. ORLOP_OUT_OF_ORDER for one that lives in the store:
+ * see orlop_unit_unshard. */
 ORLOP_API orlop_status orlop_param_address(orlop_engine *engine, uint32_t id, void **address);
+
+/* Names a move that is under way; nothing to free. 0 is a move that has completed. */
+typedef uint64_t orlop_ticket;
+
+/* ---- Units -------------------------------------------------------------------------------------------------- */
+
+/* Parameters that are needed together are laid out one behind the other in a unit: those of a module, or of small modules
+ * that follow each other. With "offload_param" on NVMe units live in the store between their uses: the program gives memory for
+ * one (unshard), computes with it, and gives it up (reshard). Small parameters (stage3_param_persistence_threshold) stay in
+ * memory, in units of their own. */
+enum {
+  ORLOP_UNIT_FROZEN = 1u, /* its parameters take no gradients */
+  ORLOP_UNIT_STORED = 2u  /* it lives in the store; without it orlop_param_address has its parameters */
+};
+
+typedef struct orlop_unit {
+  uint32_t struct_size;
+  int32_t dtype;
+  uint64_t elements; /* what unshard fills: up to the end of its last parameter */
+  uint32_t flags;    /* ORLOP_UNIT_* */
+  uint32_t param_count;
+} orlop_unit;
+
+/* After commit. Errors: ORLOP_INVALID_ARGUMENT (unknown), ORLOP_OUT_OF_ORDER. */
+ORLOP_API orlop_status orlop_unit_get(orlop_engine *engine, uint32_t unit, orlop_unit *info);
+/* The unit of a parameter, and the element in it that the parameter begins at, a multiple of 64 bytes. */
+ORLOP_API orlop_status orlop_param_unit(orlop_engine *engine, uint32_t id, uint32_t *unit, uint64_t *first);
+
+/* Fills `destination` (elements of the unit's dtype, on the device, the caller's) with a stored unit's parameters, each
+ * chunk compared with its checksum, in the order of `stream`. *ticket (may be NULL) is done when it is filled: in this
+ * version when the call returns. The order of uses is remembered: the next units of a step like the one before are read
+ * ahead, up to stage3_prefetch_bucket_size elements; a use that is not expected is served, and counted. What is there after a
+ * step is not the unit any more: unshard again. Errors: ORLOP_INVALID_ARGUMENT (not a stored unit), ORLOP_OUT_OF_ORDER
+ * (during a step); those of the store: the engine has stopped. */
+ORLOP_API orlop_status orlop_unit_unshard(orlop_engine *engine, uint32_t unit, void *destination, void *stream,
+                                          orlop_ticket *ticket);
+/* The memory that unshard filled is not used any more. */
+ORLOP_API orlop_status orlop_unit_reshard(orlop_engine *engine, uint32_t unit);
 
 /* Copies `count` elements from `first` on of a plane to or from host memory, converting between fp32, bf16 and fp16
  * (round to nearest even). Writing MASTER sets the PARAM plane too (bf16: round half up of the fp32 value, the rest
@@ -255,9 +294,6 @@ ORLOP_API orlop_status orlop_group_get(orlop_engine *engine, int32_t group, orlo
 ORLOP_API orlop_status orlop_group_set(orlop_engine *engine, int32_t group, const orlop_group_params *params);
 
 /* ---- Gradients ---------------------------------------------------------------------------------------------- */
-
-/* Names a move that is under way; nothing to free. 0 is a move that has completed. */
-typedef uint64_t orlop_ticket;
 
 /* Takes the gradient of a parameter (numel elements, contiguous, on the device) into the engine: copied in 16 bits
  * when gradient_accumulation_steps is 1, added in fp32 when several micro-batches accumulate. A second gradient of one

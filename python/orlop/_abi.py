@@ -48,6 +48,16 @@ class ParamDesc(Structure):
     ]
 
 
+class Unit(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("dtype", c_int32),
+        ("elements", c_uint64),
+        ("flags", c_uint32),
+        ("param_count", c_uint32),
+    ]
+
+
 class GroupParams(Structure):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -145,6 +155,7 @@ class ImportParams(Structure):
 STRUCTS: dict[str, type[Structure]] = {
     "orlop_engine_params": EngineParams,
     "orlop_param_desc": ParamDesc,
+    "orlop_unit": Unit,
     "orlop_group_params": GroupParams,
     "orlop_step_params": StepParams,
     "orlop_step_report": StepReport,
@@ -180,6 +191,10 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_param_address": (_status, [_engine, c_uint32, POINTER(c_void_p)], False),
     "orlop_param_read": (_status, [_engine, c_uint32, c_int32, c_uint64, c_uint64, c_int32, c_void_p], False),
     "orlop_param_write": (_status, [_engine, c_uint32, c_int32, c_uint64, c_uint64, c_int32, c_void_p], False),
+    "orlop_unit_get": (_status, [_engine, c_uint32, POINTER(Unit)], False),
+    "orlop_param_unit": (_status, [_engine, c_uint32, POINTER(c_uint32), POINTER(c_uint64)], False),
+    "orlop_unit_unshard": (_status, [_engine, c_uint32, c_void_p, c_void_p, POINTER(_ticket)], False),
+    "orlop_unit_reshard": (_status, [_engine, c_uint32], False),
     "orlop_group_get": (_status, [_engine, c_int32, POINTER(GroupParams)], False),
     "orlop_group_set": (_status, [_engine, c_int32, POINTER(GroupParams)], False),
     "orlop_grad_ready": (_status, [_engine, c_uint32, c_void_p, c_int32, c_void_p, POINTER(_ticket)], False),

@@ -18,6 +18,7 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxUnknownKeys = 32;  // reported one by one
 constexpr std::int64_t kLeastSlabs = 3;      // one read, one updated, one written
+constexpr std::int64_t kLeastParamSlabs = 2;  // one read, one copied from
 
 // What is known about one row of the table.
 struct Setting {
@@ -174,6 +175,7 @@ class Resolver {
     derive_batch_sizes();
     derive_offload();
     check_offload();
+    check_offload_param();
     check_types();
     check_loss_scale();
     check_optimizer();
@@ -260,6 +262,27 @@ class Resolver {
     notes_.push_back(
         fmt::format("config: on {}: old spelling of {} \"cpu\"", shown(kOldDevice), shown(kDevice)));
     if (!is_given(kDevice)) set_derived(kDevice, "cpu", fmt::format("{} is true", shown(kOldDevice)));
+  }
+
+  static constexpr std::string_view kParamDevice = "zero_optimization.offload_param.device";
+  static constexpr std::string_view kParamPath = "zero_optimization.offload_param.nvme_path";
+  static constexpr std::string_view kParamSlabs = "zero_optimization.offload_param.buffer_count";
+
+  void check_offload_param() {
+    if (value(kParamDevice) != "nvme") return;
+    if (value(kDevice) != "nvme") {
+      return refuse(kParamDevice, "parameters live beside their optimizer states; write {} \"nvme\" as well",
+                    shown(kDevice));
+    }
+    if (!value(kParamPath).is_null() && value(kParamPath) != value(kPath)) {
+      return refuse(kParamPath, "is not {} ({}), and a run has one store; write the same", shown(kPath),
+                    shown(value(kPath)));
+    }
+    if (is_given(kParamSlabs) && get<std::int64_t>(kParamSlabs) < kLeastParamSlabs) {
+      notes_.push_back(fmt::format("config: on {} ({}): raised to {}: one is read, one copied from", shown(kParamSlabs),
+                                   shown(value(kParamSlabs)), kLeastParamSlabs));
+      set_derived(kParamSlabs, kLeastParamSlabs, "raised: one is read, one copied from");
+    }
   }
 
   void check_offload() {
@@ -466,6 +489,14 @@ class Resolver {
                                                  : OffloadDevice::none;
     config.nvme_path = get_optional<std::string>(kPath).value_or("");
     config.slab_count = get_optional<unsigned>(kSlabs).value_or(0);
+    const json& param_device = value(kParamDevice);
+    config.offload_param = param_device == "nvme"  ? OffloadDevice::nvme
+                           : param_device == "cpu" ? OffloadDevice::cpu
+                                                   : OffloadDevice::none;
+    config.param_slab_count = get_optional<unsigned>(kParamSlabs).value_or(0);
+    config.prefetch_elements = get<std::uint64_t>("zero_optimization.stage3_prefetch_bucket_size");
+    config.param_persistence_elements = get<std::uint64_t>("zero_optimization.stage3_param_persistence_threshold");
+    config.model_persistence_elements = get<std::uint64_t>("zero_optimization.stage3_model_persistence_threshold");
     config.aio = {.request_bytes = get_optional<std::uint64_t>("aio.block_size"),
                   .queue_depth = get_optional<unsigned>("aio.queue_depth"),
                   .thread_count = get_optional<unsigned>("aio.intra_op_parallelism")};

@@ -79,8 +79,13 @@ struct Config {
   int zero_stage = 0;
 
   OffloadDevice offload_optimizer = OffloadDevice::none;
+  OffloadDevice offload_param = OffloadDevice::none;  // nvme only with offload_optimizer nvme
   std::string nvme_path;    // set when offload_optimizer is nvme
   unsigned slab_count = 0;  // 0: the engine's own choice; else at least 3
+  std::uint64_t prefetch_elements = 0;            // of parameters read ahead
+  std::uint64_t param_persistence_elements = 0;   // parameters up to this size stay in memory,
+  std::uint64_t model_persistence_elements = 0;   // up to this many elements in all
+  unsigned param_slab_count = 0;                  // 0: the engine's own choice
   AioSettings aio;
   std::optional<std::string> queue;  // "uring", "aio", "threads"; none: the best that works
   MemoryBudgets memory;

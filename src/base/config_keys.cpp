@@ -97,8 +97,9 @@ constexpr Row betas(string_view path) {
 // ---- Remarks that several rows share ----
 
 constexpr string_view kOneRank = "an engine has one rank in this version, and one rank exchanges nothing";
+constexpr string_view kGivenUp = "a module's parameters are given up after each use, so that only those in use are live";
 constexpr string_view kParamsStay =
-    "parameters stay on the device in this version, so nothing is partitioned, prefetched or released";
+    "one rank has every parameter whole; those in the store are fetched by the modules that use them";
 constexpr string_view kOwnCheckpoint = "a checkpoint is in Orlop's own form, parallel and checked";
 constexpr string_view kNoCheckpointing =
     "it configures deepspeed.checkpointing, which this version does not have; use torch.utils.checkpoint";
@@ -263,19 +264,19 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .noted("elements updated at once", "blocks are cut to fit the ring of slabs"),
     integer("zero_optimization.stage3_prefetch_bucket_size", "50000000")
         .also("zero_optimization.prefetch_bucket_size")
-        .noted("elements fetched ahead", kParamsStay),
+        .honoured("elements of parameters read ahead of their use"),
     integer("zero_optimization.stage3_param_persistence_threshold", "100000")
         .also("zero_optimization.param_persistence_threshold")
-        .noted("parameters up to this many elements stay on the device", kParamsStay),
+        .honoured("parameters up to this many elements are never offloaded"),
     integer("zero_optimization.stage3_model_persistence_threshold", "9223372036854775807")
         .also("zero_optimization.model_persistence_threshold")
-        .noted("limit of elements that stay on the device", kParamsStay),
+        .honoured("limit of elements that are not offloaded for being small"),
     integer("zero_optimization.stage3_max_live_parameters", "1000000000")
         .also("zero_optimization.max_live_parameters")
-        .noted("limit of elements on the device", kParamsStay),
+        .noted("limit of elements on the device", kGivenUp),
     integer("zero_optimization.stage3_max_reuse_distance", "1000000000")
         .also("zero_optimization.max_reuse_distance")
-        .noted("release what is used again later than this", kParamsStay),
+        .noted("release what is used again later than this", kGivenUp),
     boolean("zero_optimization.stage3_gather_16bit_weights_on_model_save", "false")
         .also("zero_optimization.stage3_gather_fp16_weights_on_model_save|"
               "zero_optimization.gather_16bit_weights_on_model_save")
@@ -359,19 +360,19 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     number("zero_optimization.offload_optimizer.cpuadam_cores_perc", "0.8", 0, 1)
         .noted("share of the cores for the update", "orlop.threads says it"),
 
-    block("zero_optimization.offload_param",
-          "Where the parameters live. Not in this version; its keys are checked."),
+    block("zero_optimization.offload_param", "Where parameters live between their uses."),
     choice("zero_optimization.offload_param.device", "\"none\"", "none|cpu|nvme")
-        .refused(
-            "where parameters live",
-            "parameters stay on the device in this version; write \"none\" or leave \"offload_param\" out"),
-    text("zero_optimization.offload_param.nvme_path").noted("directory of the store", kParamsStay),
-    integer("zero_optimization.offload_param.buffer_count", "5")
-        .noted("buffers between disk and device", kParamsStay),
-    integer("zero_optimization.offload_param.buffer_size", "100000000")
-        .noted("elements of a buffer", kParamsStay),
+        .honoured("none: with the model; nvme: in the store, beside their states, which must be there; cpu: in host memory, "
+                  "where a model that computes on the CPU has them anyway (on a GPU not in this version)"),
+    text("zero_optimization.offload_param.nvme_path")
+        .honoured("directory of the store: that of offload_optimizer", "that of offload_optimizer"),
+    integer("zero_optimization.offload_param.buffer_count", "null", 0, 1024)
+        .honoured("pieces of staging memory between disk and model; at least 2: one read, one copied from",
+                  "as many as stage3_prefetch_bucket_size fills and the budget has room for"),
+    integer("zero_optimization.offload_param.buffer_size", "null")
+        .noted("elements of a buffer", "the size of a buffer follows from the blocks"),
     integer("zero_optimization.offload_param.max_in_cpu", "1000000000")
-        .noted("elements kept in host memory", kParamsStay),
+        .noted("elements kept in host memory", "orlop.memory.host bounds host memory"),
     boolean("zero_optimization.offload_param.pin_memory", "true").noted("lock host memory", kParamsStay),
 
     block(

@@ -19,6 +19,8 @@ const char* name_of(TraceLane lane) {
       return "work";
     case TraceLane::write:
       return "write";
+    case TraceLane::fetch:
+      return "unshard";
     case TraceLane::gradient:
       return "gradient";
   }
@@ -54,7 +56,8 @@ void Trace::record(const TraceEvent& event) {
 
 Result<> Trace::write(const std::string& path) const {
   auto events = nlohmann::json::array();
-  for (const auto lane : {TraceLane::step, TraceLane::read, TraceLane::work, TraceLane::write, TraceLane::gradient}) {
+  for (const auto lane : {TraceLane::step, TraceLane::read, TraceLane::work, TraceLane::write, TraceLane::gradient,
+                          TraceLane::fetch}) {
     events.push_back(lane_name_event(lane));
   }
   const std::uint64_t end = recorded();

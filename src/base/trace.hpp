@@ -12,7 +12,7 @@
 namespace orlop {
 
 // What a lane (a row in the viewer) shows.
-enum class TraceLane : std::uint8_t { step, read, work, write, gradient };
+enum class TraceLane : std::uint8_t { step, read, work, write, gradient, fetch };
 
 struct TraceEvent {
   const char* name;  // a literal

@@ -1,5 +1,6 @@
 // The calls on an engine: argument checks and conversions, nothing else.
 #include <string_view>
+#include <tuple>
 
 #include "capi/handle.hpp"
 
@@ -167,6 +168,44 @@ orlop_status orlop_param_address(orlop_engine* engine, uint32_t id, void** addre
     TRY_ASSIGN(*address, e.address(id));
     return {};
   });
+}
+
+orlop_status orlop_unit_get(orlop_engine* engine, uint32_t unit, orlop_unit* info) {
+  return with_engine("unit", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY_ASSIGN(const zero3::Unit found, e.unit(unit));
+    orlop_unit out{};
+    out.dtype = static_cast<std::int32_t>(found.dtype);
+    out.elements = found.content;
+    if (found.training == zero3::Training::frozen) out.flags |= ORLOP_UNIT_FROZEN;
+    if (found.home == zero3::Home::store) out.flags |= ORLOP_UNIT_STORED;
+    out.param_count = static_cast<std::uint32_t>(found.params.size());
+    return capi::fill_struct("unit", info, out);
+  });
+}
+
+orlop_status orlop_param_unit(orlop_engine* engine, uint32_t id, uint32_t* unit, uint64_t* first) {
+  constexpr const char* kCall = "parameter place";
+  return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null(kCall, "where to put the unit", unit));
+    TRY(not_null(kCall, "where to put the first element", first));
+    TRY_ASSIGN(const auto place, e.place(id));
+    std::tie(*unit, *first) = place;
+    return {};
+  });
+}
+
+orlop_status orlop_unit_unshard(orlop_engine* engine, uint32_t unit, void* destination, void* stream,
+                                orlop_ticket* ticket) {
+  return with_engine("unshard", engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null("unshard", "its destination", destination));
+    TRY(e.unshard(unit, destination, device::Stream{stream}));
+    if (ticket != nullptr) *ticket = 0;
+    return {};
+  });
+}
+
+orlop_status orlop_unit_reshard(orlop_engine* engine, uint32_t unit) {
+  return with_engine("reshard", engine, [&](zero3::Engine& e) { return e.reshard(unit); });
 }
 
 orlop_status orlop_param_read(orlop_engine* engine, uint32_t id, int32_t plane, uint64_t first, uint64_t count,

@@ -11,12 +11,13 @@
 
 namespace orlop::swap {
 
-// State planes in the order in which an extent holds them.
-enum class Plane : std::uint8_t { lo, master, exp_avg, exp_avg_sq };
-inline constexpr std::size_t kPlaneCount = 4;
-inline constexpr std::array kPlanes = {Plane::lo, Plane::master, Plane::exp_avg, Plane::exp_avg_sq};
+// Planes in the order in which an extent holds them. `param` is a 16-bit parameter that lives with its states; an fp32 one
+// is its own master.
+enum class Plane : std::uint8_t { lo, master, exp_avg, exp_avg_sq, param };
+inline constexpr std::size_t kPlaneCount = 5;
+inline constexpr std::array kPlanes = {Plane::lo, Plane::master, Plane::exp_avg, Plane::exp_avg_sq, Plane::param};
 
-constexpr std::uint32_t element_bytes(Plane plane) { return plane == Plane::lo ? 2 : 4; }
+constexpr std::uint32_t element_bytes(Plane plane) { return plane == Plane::lo || plane == Plane::param ? 2 : 4; }
 std::string_view name_of(Plane plane);
 
 class PlaneSet {

@@ -63,6 +63,12 @@ class HostStates final : public States {
     return body(blocks_[block]);
   }
 
+  Result<> read_ahead(std::span<const Wanted>) override { return {}; }
+  Result<> read_plane(const Wanted& wanted, const PlaneReader& reader) override {
+    TRY(check_block(wanted.block, blocks_.size()));
+    reader({blocks_[wanted.block].as<const std::byte>(wanted.plane), 0, {}, 0});
+    return {};
+  }
   Result<> drain(int) override { return {}; }
   Result<std::optional<StoredStates>> keep(const CheckpointRef&, std::span<const std::string>) override {
     return std::nullopt;

@@ -18,6 +18,7 @@
 #include "swap/mover.hpp"
 #include "swap/order.hpp"
 #include "swap/pipeline.hpp"
+#include "swap/plane_reads.hpp"
 #include "swap/run_directory.hpp"
 #include "swap/slab.hpp"
 #include "swap/store.hpp"
@@ -28,6 +29,16 @@ namespace {
 unsigned effective_slabs(unsigned slab_count) { return slab_count == 0 ? kDefaultSlabs : slab_count; }
 
 std::uint64_t slab_bytes(std::span<const BlockSpec> blocks) { return MemoryLayout(blocks, kPlaneAlignment).bytes(); }
+
+// The largest of the parameters that live with their states.
+std::uint64_t plane_slab_bytes(std::span<const BlockSpec> blocks) {
+  std::uint64_t largest = 0;
+  for (const auto& block : blocks) {
+    const Plane plane = block.planes.contains(Plane::param) ? Plane::param : Plane::master;
+    largest = std::max(largest, extent_layout(block).bytes[static_cast<std::size_t>(plane)]);
+  }
+  return align_up(largest, kPlaneAlignment);
+}
 
 Result<> check_slabs(unsigned slab_count) {
   if (effective_slabs(slab_count) >= kMinimumSlabs) return {};
@@ -70,11 +81,21 @@ class NvmeStates final : public States {
   Result<> prefetch(std::span<const std::uint32_t> order) override { return pipeline_->prefetch(order); }
   Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
                             const std::atomic<bool>& cancel) override {
+    if (plane_reads_) plane_reads_->drop();
     return pipeline_->sweep(order, visitor, cancel);
   }
   Result<> access(std::uint32_t block, Change change,
                   const std::function<Result<>(const BlockMemory&)>& body) override {
+    if (plane_reads_ && change == Change::modified) plane_reads_->drop();
     return pipeline_->access(block, change, body);
+  }
+  Result<> read_ahead(std::span<const Wanted> wanted) override {
+    return plane_reads_ ? plane_reads_->read_ahead(wanted) : Result<>{};
+  }
+  Result<> read_plane(const Wanted& wanted, const PlaneReader& reader) override {
+    if (plane_reads_) return plane_reads_->read(wanted, reader);
+    return fail(ORLOP_INTERNAL, "store: on block {}, plane {}: no staging memory was made for it", wanted.block,
+                name_of(wanted.plane));
   }
   Result<> drain(int timeout_ms) override { return pipeline_->drain(timeout_ms); }
   Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,
@@ -88,7 +109,7 @@ class NvmeStates final : public States {
 
  private:
   NvmeStates(RunDirectory directory, const TierUse& use) : directory_(std::move(directory)), use_(use) {}
-  Result<> make_ring(const numa::Topology& topology, unsigned slab_count, int node);
+  Result<> make_rings(const numa::Topology& topology, const NvmeOptions& options, int node);
   Result<> set_drive(const NvmeOptions& options);
   Result<> start_mover(const numa::Topology& topology, const NvmeOptions& options, int node);
   Result<> write_first(const NvmeOptions& options);
@@ -100,17 +121,19 @@ class NvmeStates final : public States {
   std::unique_ptr<Store> store_;
   std::optional<KeptBlocks> kept_;
   std::unique_ptr<SlabRing> ring_;
+  std::unique_ptr<SlabRing> plane_ring_;  // may be none
   aio::QueueKind queue_kind_ = aio::QueueKind::threads;
   aio::Calibration drive_;
   std::unique_ptr<Mover> mover_;
   Traffic before_;  // of the first write, which is no step's
   std::unique_ptr<Pipeline> pipeline_;
+  std::optional<PlaneReads> plane_reads_;
 };
 
 Result<std::unique_ptr<States>> NvmeStates::create(const numa::Topology& topology, std::vector<BlockSpec> blocks,
                                                    const NvmeOptions& options) {
   const unsigned slab_count = effective_slabs(options.slab_count);
-  const TierUse use = nvme_states_use(blocks, slab_count);
+  const TierUse use = nvme_states_use(blocks, slab_count, options.plane_slab_count);
   TRY(check_not_busy(options.nvme_path, options.run_id, options.rank));
   TRY(check_nvme_path(options.nvme_path, use.nvme_bytes));
   TRY_ASSIGN(auto directory, RunDirectory::acquire(options.nvme_path, options.run_id, options.rank));
@@ -121,18 +144,25 @@ Result<std::unique_ptr<States>> NvmeStates::create(const numa::Topology& topolog
                            std::move(blocks), slab_count));
   states->kept_.emplace(*states->store_, states->directory_.path());
   states->limit_bytes_ = options.limit_bytes;
-  TRY(states->make_ring(topology, slab_count, node));
+  TRY(states->make_rings(topology, options, node));
   TRY(states->set_drive(options));
   TRY(states->start_mover(topology, options, node));
   TRY(states->write_first(options));
   const MemoryLayout layout(states->store_->blocks(), states->store_->file().alignment().memory);
   states->pipeline_ = std::make_unique<Pipeline>(*states->store_, *states->ring_, *states->mover_, layout,
                                                   options.checksums);
+  if (states->plane_ring_) {
+    states->plane_reads_.emplace(*states->store_, *states->plane_ring_, *states->mover_, *states->pipeline_,
+                                 options.checksums);
+  }
   return std::unique_ptr<States>(std::move(states));
 }
 
-Result<> NvmeStates::make_ring(const numa::Topology& topology, unsigned slab_count, int node) {
-  TRY_ASSIGN(ring_, SlabRing::create(topology, slab_count, slab_bytes(store_->blocks()), {.node = node}));
+Result<> NvmeStates::make_rings(const numa::Topology& topology, const NvmeOptions& options, int node) {
+  const auto& blocks = store_->blocks();
+  TRY_ASSIGN(ring_, SlabRing::create(topology, effective_slabs(options.slab_count), slab_bytes(blocks), {.node = node}));
+  if (options.plane_slab_count == 0) return {};
+  TRY_ASSIGN(plane_ring_, SlabRing::create(topology, options.plane_slab_count, plane_slab_bytes(blocks), {.node = node}));
   return {};
 }
 
@@ -162,6 +192,7 @@ Result<> NvmeStates::start_mover(const numa::Topology& topology, const NvmeOptio
   mover.requests.write_request_bytes = drive_.write_request_bytes;
   mover.requests.mixing = drive_.mixing;
   mover.memory = {ring_->memory()};
+  if (plane_ring_) mover.memory.push_back(plane_ring_->memory());
   mover.files = {store_->file().fd()};
   mover.trace = options.trace;
   TRY_ASSIGN(mover_, Mover::create(std::move(mover)));
@@ -193,6 +224,7 @@ Result<std::optional<StoredStates>> NvmeStates::keep(const CheckpointRef& checkp
 // The pipeline's leases go before the ring and the mover, and the file is closed before its directory goes. What
 // checkpoints refer to stays.
 NvmeStates::~NvmeStates() {
+  plane_reads_.reset();
   pipeline_.reset();
   if (!kept_) return;
   kept_->forget_gone();
@@ -238,12 +270,13 @@ std::string NvmeStates::describe() const {
 
 }  // namespace
 
-TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count) {
+TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count) {
   const unsigned slabs = effective_slabs(slab_count);
   const StoreSize store = store_size(blocks, slabs);
   TierUse use;
-  use.staging_bytes = slabs * slab_bytes(blocks);
+  use.staging_bytes = slabs * slab_bytes(blocks) + plane_slab_count * plane_slab_bytes(blocks);
   use.host_bytes = use.staging_bytes + store.table_bytes + Pipeline::table_bytes(blocks, slabs);
+  if (plane_slab_count != 0) use.host_bytes += PlaneReads::table_bytes(blocks);
   use.nvme_bytes = store.file_bytes;
   return use;
 }

@@ -27,6 +27,7 @@ struct NvmeOptions {
   std::optional<aio::QueueKind> queue;  // none: the best that works
   aio::CalibrationOverrides overrides;  // from the aio block
   unsigned slab_count = 0;              // 0: kDefaultSlabs; at least kMinimumSlabs
+  unsigned plane_slab_count = 0;        // for planes that are read by themselves; 0: there are none
   Checksums checksums = Checksums::verified;
   unsigned thread_count = 0;  // of QueueKind::threads; 0: its own choice
   Trace* trace = nullptr;
@@ -38,9 +39,11 @@ struct NvmeOptions {
 inline constexpr unsigned kMinimumSlabs = 3;  // one read, one worked on, one written
 inline constexpr unsigned kDefaultSlabs = 6;
 
+inline constexpr unsigned kMinimumPlaneSlabs = 2;  // one read, one copied from
+
 // What create() will take, by the same arithmetic: host bytes (slabs, tables) and the size of the store (extents of
 // every block, spares for the ring, header).
-TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count);
+TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count = 0);
 
 // Checks the directory and the free space before anything is created: exists, is a directory, writable, room for
 // the store (exact shortfall).

@@ -89,7 +89,7 @@ Result<> Pipeline::access(std::uint32_t block, Change change,
     drop_ahead_from(static_cast<std::size_t>(stale - ahead_.begin()));
   }
   TRY_ASSIGN(auto slab, slab_for_access());
-  TRY(wait_written(block));
+  TRY(await_written(block));
   TRY(start_read(block, aio::Priority::demand_read, slab));
   TRY(fatal(slab.wait()));
 
@@ -101,7 +101,7 @@ Result<> Pipeline::access(std::uint32_t block, Change change,
   if (change == Change::none) return {};
   if (checksums_ == Checksums::verified) block_sums(store_.blocks()[block], memory, sums.written);
   TRY(write_behind({block, std::move(slab)}));
-  return wait_written(block);
+  return await_written(block);
 }
 
 Result<> Pipeline::drain(int timeout_ms) {
@@ -136,6 +136,8 @@ Result<T> Pipeline::fatal(Result<T> result) {
   failure_ = explains ? std::move(identity.error()) : result.error();
   return tl::unexpected(*failure_);
 }
+
+Result<> Pipeline::remember(Result<> result) { return fatal(std::move(result)); }
 
 Result<> Pipeline::begin(std::span<const std::uint32_t> order) {
   TRY(alive());
@@ -285,7 +287,14 @@ Result<> Pipeline::reap_dropped() {
   return {};
 }
 
-Result<> Pipeline::wait_written(std::uint32_t block) {
+Result<bool> Pipeline::is_written(std::uint32_t block) {
+  TRY(alive());
+  TRY(reap());
+  return !is_being_written(block);
+}
+
+Result<> Pipeline::await_written(std::uint32_t block) {
+  TRY(alive());
   for (;;) {
     const std::uint64_t seen = mover_.finished();
     TRY(reap());

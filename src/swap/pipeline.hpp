@@ -38,6 +38,12 @@ class Pipeline {
   Result<> access(std::uint32_t block, Change change, const std::function<Result<>(const BlockMemory&)>& body);
   Result<> drain(int timeout_ms);
 
+  // For readers of the same store: whether a block's last generation counts already, or waiting until it does.
+  Result<bool> is_written(std::uint32_t block);
+  Result<> await_written(std::uint32_t block);
+  // A failure of the store that they met; it is returned to every later call here.
+  Result<> remember(Result<> result);
+
   [[nodiscard]] std::uint64_t checked_bytes() const { return checked_bytes_.load(std::memory_order_relaxed); }
 
   // Host memory of the tables here.
@@ -82,7 +88,6 @@ class Pipeline {
   Result<> reap();
   Result<> reap_behind();
   Result<> reap_dropped();
-  Result<> wait_written(std::uint32_t block);
   Result<SlabLease> slab_for_access();
 
   [[nodiscard]] BlockMemory memory_of(std::uint32_t block, const SlabLease& slab) const;

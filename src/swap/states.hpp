@@ -5,6 +5,7 @@
 // work / write, over a small ring of slabs; in host memory it is a loop.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -37,6 +38,27 @@ struct Visit {
 using Visitor = std::function<Result<>(const Visit&)>;
 
 enum class Change : std::uint8_t { none, modified };
+
+// One plane of one block, to be copied. When `read` is not empty the reader stores there the sums of what it read, one for
+// each chunk; the tier compares them with what was recorded afterwards.
+struct PlaneView {
+  const std::byte* memory;
+  std::uint64_t bytes;  // of the whole plane
+  std::span<std::uint64_t> read;
+  std::uint64_t whole_chunk_bytes;
+
+  [[nodiscard]] std::uint64_t chunk_bytes(std::uint64_t chunk) const {
+    return std::min(whole_chunk_bytes, bytes - chunk * whole_chunk_bytes);
+  }
+};
+using PlaneReader = std::function<void(const PlaneView&)>;
+
+// A plane of a block that will be wanted.
+struct Wanted {
+  std::uint32_t block;
+  Plane plane;
+  friend bool operator==(const Wanted&, const Wanted&) = default;
+};
 
 struct SweepReport {
   std::int64_t exposed_io_ns = 0;  // the sweep waited for the store
@@ -82,6 +104,12 @@ class States {
   // One block outside a sweep, verified; written back and confirmed before it returns if it was modified.
   virtual Result<> access(std::uint32_t block, Change change,
                           const std::function<Result<>(const BlockMemory&)>& body) = 0;
+
+  // Starts reading single planes, in this order, as many as staging has room for. Returns at once; what was read ahead
+  // and is not wanted in this order any more is dropped. Between sweeps.
+  virtual Result<> read_ahead(std::span<const Wanted> wanted) = 0;
+  // One plane of a block, verified as the reader says. At once where it was read ahead.
+  virtual Result<> read_plane(const Wanted& wanted, const PlaneReader& reader) = 0;
 
   // Waits until nothing is in flight; ORLOP_TIMEOUT after timeout_ms (-1: for ever).
   virtual Result<> drain(int timeout_ms) = 0;

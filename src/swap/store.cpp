@@ -163,23 +163,33 @@ std::uint64_t Store::file_offset(const Extent& extent, std::uint64_t offset) {
   return 0;  // behind the extent: nobody asks
 }
 
-std::vector<aio::Piece> Store::pieces(std::uint32_t block, const Extent& extent, const BlockMemory& memory) const {
+void Store::add_pieces(std::uint32_t block, const Extent& extent, Plane plane, std::byte* memory,
+                       std::vector<aio::Piece>& pieces) const {
   const ExtentLayout layout = extent_layout(blocks_[block]);
-  std::vector<aio::Piece> pieces;
-  for (std::size_t plane = 0; plane < kPlaneCount; ++plane) {
-    const std::uint64_t plane_end = layout.offset[plane] + layout.bytes[plane];
-    std::uint64_t run_begin = 0;
-    for (const auto& run : extent.runs) {
-      const std::uint64_t run_end = run_begin + run.grain_count * kGrainBytes;
-      const std::uint64_t begin = std::max(layout.offset[plane], run_begin);
-      const std::uint64_t end = std::min(plane_end, run_end);
-      if (begin < end) {
-        pieces.push_back({&file_, memory.planes[plane] + (begin - layout.offset[plane]),
-                          grain_offset(run.first_grain) + (begin - run_begin), end - begin});
-      }
-      run_begin = run_end;
+  const std::uint64_t plane_begin = layout.offset[static_cast<std::size_t>(plane)];
+  const std::uint64_t plane_end = plane_begin + layout.bytes[static_cast<std::size_t>(plane)];
+  std::uint64_t run_begin = 0;
+  for (const auto& run : extent.runs) {
+    const std::uint64_t run_end = run_begin + run.grain_count * kGrainBytes;
+    const std::uint64_t begin = std::max(plane_begin, run_begin);
+    const std::uint64_t end = std::min(plane_end, run_end);
+    if (begin < end) {
+      pieces.push_back(
+          {&file_, memory + (begin - plane_begin), grain_offset(run.first_grain) + (begin - run_begin), end - begin});
     }
+    run_begin = run_end;
   }
+}
+
+std::vector<aio::Piece> Store::pieces(std::uint32_t block, const Extent& extent, const BlockMemory& memory) const {
+  std::vector<aio::Piece> pieces;
+  for (const auto plane : kPlanes) add_pieces(block, extent, plane, memory.as<std::byte>(plane), pieces);
+  return pieces;
+}
+
+std::vector<aio::Piece> Store::committed_plane(std::uint32_t block, Plane plane, std::byte* memory) const {
+  std::vector<aio::Piece> pieces;
+  add_pieces(block, *entries_[block].extent, plane, memory, pieces);
   return pieces;
 }
 
@@ -247,6 +257,16 @@ Result<> Store::verify(std::uint32_t block, std::span<const ChunkSums> found) co
       const auto i = static_cast<std::size_t>(plane);
       if (!blocks_[block].planes.contains(plane) || found[chunk][i] == expected[chunk][i]) continue;
       return mismatch(block, plane, chunk, found[chunk][i]);
+    }
+  }
+  return {};
+}
+
+Result<> Store::verify_plane(std::uint32_t block, Plane plane, std::span<const std::uint64_t> found) const {
+  const auto expected = sums_of(block);
+  for (std::uint64_t chunk = 0; chunk < found.size(); ++chunk) {
+    if (found[chunk] != expected[chunk][static_cast<std::size_t>(plane)]) {
+      return mismatch(block, plane, chunk, found[chunk]);
     }
   }
   return {};

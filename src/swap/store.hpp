@@ -56,6 +56,8 @@ class Store {
   Result<> write_header();
 
   [[nodiscard]] std::vector<aio::Piece> committed_pieces(std::uint32_t block, const BlockMemory& memory) const;
+  // Of one plane of it.
+  [[nodiscard]] std::vector<aio::Piece> committed_plane(std::uint32_t block, Plane plane, std::byte* memory) const;
   [[nodiscard]] std::vector<aio::Piece> pieces(std::uint32_t block, const Extent& extent,
                                                const BlockMemory& memory) const;
 
@@ -72,6 +74,8 @@ class Store {
 
   // ORLOP_CORRUPT naming path, block, plane, chunk, offset, generation and both sums of the first mismatch.
   Result<> verify(std::uint32_t block, std::span<const ChunkSums> found) const;
+
+  Result<> verify_plane(std::uint32_t block, Plane plane, std::span<const std::uint64_t> found) const;
 
   // That the file is still the one that was created: its name, its size, its header. Cheap; ORLOP_CORRUPT with a
   // sentence that says what happened to it.
@@ -106,6 +110,8 @@ class Store {
   Result<> check_name() const;
   Result<> check_size() const;
   Result<> check_header();
+  void add_pieces(std::uint32_t block, const Extent& extent, Plane plane, std::byte* memory,
+                  std::vector<aio::Piece>& pieces) const;
   tl::unexpected<Error> mismatch(std::uint32_t block, Plane plane, std::uint64_t chunk, std::uint64_t found) const;
 
   aio::File file_;

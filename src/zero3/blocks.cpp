@@ -17,10 +17,13 @@ void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks) {
 
 std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size) {
   std::vector<Block> blocks;
-  for (std::uint32_t unit = 0; unit < plan.units.size(); ++unit) {
-    if (plan.units[unit].training == Training::frozen) continue;
-    cut_range(unit, used_part(plan.units[unit].content, rank, world_size), blocks);
-  }
+  const auto cut = [&](const auto& is_wanted) {
+    for (std::uint32_t unit = 0; unit < plan.units.size(); ++unit) {
+      if (is_wanted(plan.units[unit])) cut_range(unit, used_part(plan.units[unit].content, rank, world_size), blocks);
+    }
+  };
+  cut([](const Unit& unit) { return unit.training == Training::trainable; });
+  cut([](const Unit& unit) { return unit.training == Training::frozen && unit.home == Home::store; });
   return blocks;
 }
 
@@ -29,7 +32,7 @@ std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const B
   std::vector<swap::BlockSpec> specs;
   specs.reserve(blocks.size());
   for (const Block& block : blocks) {
-    specs.push_back({block.range.size(), planes_of(plan.units[block.unit].dtype, optimizer)});
+    specs.push_back({block.range.size(), planes_of(kind_of(plan.units[block.unit]), optimizer)});
   }
   return specs;
 }

@@ -21,7 +21,7 @@ struct Block {
 // Appends the blocks of a range of a unit, a multiple of kShardGrain, of nearly equal size.
 void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks);
 
-// The blocks of this rank's trainable shards, in order of units; no block spans two units, and those of one unit are
+// The blocks of this rank's shards that have states or live in the store, in order of units, frozen ones last; no block spans two units, and those of one unit are
 // of nearly equal size.
 std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size);
 

@@ -4,6 +4,7 @@
 
 #include "zero3/engine.hpp"
 #include "zero3/snapshot.hpp"
+#include "zero3/unit_flow.hpp"
 
 namespace orlop::zero3 {
 
@@ -19,6 +20,7 @@ struct Engine::Committed {
   std::unique_ptr<swap::States> states;
   std::optional<Update> update;
   std::optional<Planes> planes;
+  std::optional<UnitFlow> flow;
   std::unique_ptr<Snapshot> snapshot;  // being saved
   std::vector<std::string> replaced;   // ids that the store may forget then
   std::unique_ptr<Restore> restore;    // being loaded

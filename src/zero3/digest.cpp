@@ -72,7 +72,7 @@ class DigestWalk {
     const std::uint64_t at = part.begin - block.range.begin;
     masters_.resize(part.size());
     read_masters(parts_, update_, loaded, at, masters_);
-    open_.add(kParam, parts_.buffers.host_params(block.unit) + part.begin * element, part.size() * element);
+    open_.add(kParam, params_of(parts_, loaded.index, loaded.memory) + at * element, part.size() * element);
     open_.add(kMaster, masters_.data(), part.size() * sizeof(float));
     add_state(kExpAvg, loaded.memory.as<float>(swap::Plane::exp_avg), at, part.size());
     add_state(kExpAvgSq, loaded.memory.as<float>(swap::Plane::exp_avg_sq), at, part.size());
@@ -95,7 +95,7 @@ class DigestWalk {
 Result<std::uint64_t> digest(const UpdateParts& parts, const Update& update, swap::States& states,
                              const std::atomic<bool>& cancel) {
   DigestWalk walk(parts, update);
-  for (std::uint32_t i = 0; i < parts.blocks.size(); ++i) {
+  for (const std::uint32_t i : update.order()) {
     if (cancel) return fail(ORLOP_CANCELLED, "digest: on block {} of {}: cancelled", i, parts.blocks.size());
     TRY(states.access(i, swap::Change::none, [&](const swap::BlockMemory& memory) -> Result<> {
       walk.add_block({i, memory});

@@ -57,6 +57,8 @@ kernels::HyperParams hyper_of(const OptimizerSettings& settings) {
           .lr_decay = settings.lr_decay};
 }
 
+constexpr std::uint64_t kMostPlaneSlabs = 256;
+
 Accumulation accumulation_of(const Config& config) {
   return config.gradient_accumulation_steps == 1 ? Accumulation::single : Accumulation::several;
 }
@@ -86,6 +88,17 @@ bool is_on_nvme(const Config& config, const std::vector<swap::BlockSpec>& blocks
   const auto has_states = [](const swap::BlockSpec& block) { return block.planes.bytes_per_element() > 0; };
   return config.offload_optimizer == OffloadDevice::nvme && !blocks.empty() &&
          std::all_of(blocks.begin(), blocks.end(), has_states);
+}
+
+// Enough to hold what may be read ahead and one that is copied from; not more than there are blocks to read.
+SlabRange plane_slabs(const Config& config, const UnitPlan& units, const std::vector<Block>& blocks) {
+  const auto is_stored = [&](const Block& block) { return units.units[block.unit].home == Home::store; };
+  const auto stored = static_cast<std::uint64_t>(std::count_if(blocks.begin(), blocks.end(), is_stored));
+  if (stored == 0) return {0, 0};
+  if (config.param_slab_count != 0) return {config.param_slab_count, config.param_slab_count};
+  const std::uint64_t ahead = divide_up(config.prefetch_elements, kBlockElements) + 1;
+  const std::uint64_t most = std::clamp<std::uint64_t>(std::min(ahead, stored), swap::kMinimumPlaneSlabs, kMostPlaneSlabs);
+  return {swap::kMinimumPlaneSlabs, static_cast<unsigned>(most)};
 }
 
 // The program may change its working directory later.
@@ -122,6 +135,10 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
   if (options.run_id.empty()) options.run_id = options.config.run_id.value_or(derived_run_id());
   TRY(make_absolute(options.config.nvme_path));
+  if (options.config.offload_param == OffloadDevice::cpu && !device->is_host_addressable()) {
+    return fail(ORLOP_UNSUPPORTED, "open engine: on \"zero_optimization.offload_param.device\" (\"cpu\"): parameters of a "
+                "model on a GPU live there or on NVMe in this version; write \"nvme\" or \"none\"");
+  }
   for (const std::string& note : options.config.notes) log_info("{}", note);
   for (const std::string& warning : options.config.warnings) log_warning("{}", warning);
   return std::unique_ptr<Engine>(new Engine(std::move(options), std::move(topology), std::move(device), isa));
@@ -191,6 +208,19 @@ Result<std::uint32_t> Engine::register_param(ParamSpec spec) {
   return static_cast<std::uint32_t>(params_.size() - 1);
 }
 
+// Small parameters stay where they are: fetching them costs more than the room they take.
+void Engine::choose_homes() {
+  const Config& config = options_.config;
+  if (config.offload_param != OffloadDevice::nvme) return;
+  std::uint64_t kept = 0;
+  for (ParamSpec& param : params_) {
+    const bool is_small = param.numel <= config.param_persistence_elements &&
+                          param.numel <= config.model_persistence_elements - kept;
+    if (is_small) kept += param.numel;
+    param.home = is_small ? Home::memory : Home::store;
+  }
+}
+
 std::uint64_t Engine::model_bytes(const UnitPlan& units) const {
   return FlatBuffers::bytes_needed(units, accumulation_of(options_.config), device_->is_host_addressable()).host;
 }
@@ -205,6 +235,7 @@ Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<
       .blocks = specs,
       .tier = is_on_nvme(config, specs) ? StateTier::nvme : StateTier::host,
       .slab_count = config.slab_count,
+      .plane_slabs = plane_slabs(config, units, blocks),
   };
   MemoryLimits limits{
       .host_budget = config.memory.host,
@@ -234,6 +265,7 @@ Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memo
   }
   nvme.overrides = {config.aio.request_bytes, config.aio.queue_depth};
   nvme.slab_count = memory.slab_count;
+  nvme.plane_slab_count = memory.plane_slab_count;
   nvme.thread_count = config.aio.thread_count.value_or(0);
   nvme.checksums =
       options_.arithmetic == Arithmetic::left_out ? swap::Checksums::left_out : options_.checksums;
@@ -251,6 +283,7 @@ Result<> Engine::commit() {
   if (params_.empty()) return fail(ORLOP_OUT_OF_ORDER, "commit: on 0 parameters: register at least one first");
   auto committed = std::make_unique<Committed>();
   Committed& c = *committed;
+  choose_homes();
   TRY_ASSIGN(c.units, plan_units(params_));
   c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
   c.group_count = group_count_of(params_);
@@ -279,6 +312,7 @@ Result<> Engine::allocate(Committed& c) {
   c.update.emplace(std::move(update));
   TRY_ASSIGN(c.states, make_states(c.memory, block_specs(c.units, c.blocks, groups_.optimizer())));
   c.planes.emplace(*c.parts, *c.states, *c.update);
+  c.flow.emplace(*c.parts, *c.states, options_.config.prefetch_elements);
   const double initial = options_.config.optimizer.value_or(OptimizerSettings{}).initial_accumulator;
   return initial == 0 ? Result<>{} : c.planes->fill(Plane::exp_avg_sq, static_cast<float>(initial));
 }
@@ -288,8 +322,55 @@ Result<void*> Engine::address(std::uint32_t id) {
   TRY(expect_ready("parameter address"));
   TRY(expect_param("parameter address", id));
   const Placement& place = committed_->units.placements[id];
+  if (committed_->units.units[place.unit].home == Home::store) {
+    return fail(ORLOP_OUT_OF_ORDER, "parameter address: on \"{}\": it lives in the store: call orlop_unit_unshard with "
+                "memory for its unit {}", params_[id].name, place.unit);
+  }
   return static_cast<void*>(committed_->buffers->device_params(place.unit) +
                             place.offset * bytes_of(params_[id].dtype));
+}
+
+// ---- Units ----
+
+Result<std::pair<std::uint32_t, std::uint64_t>> Engine::place(std::uint32_t id) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("parameter place"));
+  TRY(expect_param("parameter place", id));
+  const Placement& place = committed_->units.placements[id];
+  return std::pair(place.unit, place.offset);
+}
+
+Result<Unit> Engine::unit(std::uint32_t unit) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("unit"));
+  const auto& units = committed_->units.units;
+  if (unit < units.size()) return units[unit];
+  return fail(ORLOP_INVALID_ARGUMENT, "unit: on {}: there are {}", unit, units.size());
+}
+
+Result<> Engine::expect_stored_unit(const char* what, std::uint32_t unit) const {
+  TRY(expect_ready(what));
+  const auto& units = committed_->units.units;
+  if (unit >= units.size()) return fail(ORLOP_INVALID_ARGUMENT, "{}: on unit {}: there are {}", what, unit, units.size());
+  if (units[unit].home == Home::store) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on unit {} (\"{}\" and {} more): it is in memory: use orlop_param_address", what,
+              unit, params_[units[unit].params.front()].name, units[unit].params.size() - 1);
+}
+
+Result<> Engine::unshard(std::uint32_t unit, void* destination, device::Stream stream) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_stored_unit("unshard", unit));
+  const std::int64_t begin_ns = now_ns();
+  TRY(stop_if_failed(committed_->flow->unshard(unit, destination, stream)));
+  const Unit& fetched = committed_->units.units[unit];
+  trace_.record({"unshard", TraceLane::fetch, unit, fetched.content * bytes_of(fetched.dtype), begin_ns, now_ns()});
+  return {};
+}
+
+Result<> Engine::reshard(std::uint32_t unit) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_stored_unit("reshard", unit));
+  return committed_->flow->reshard(unit);
 }
 
 Result<> Engine::read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/config.hpp"
@@ -95,6 +96,12 @@ class Engine {
   Result<std::string> plan();
   Result<> commit();
   Result<void*> address(std::uint32_t id);
+  // Units of the layout, from commit on.
+  Result<std::pair<std::uint32_t, std::uint64_t>> place(std::uint32_t id);  // unit, and the first element in it
+  Result<Unit> unit(std::uint32_t unit);
+  Result<> unshard(std::uint32_t unit, void* destination, device::Stream stream);
+  Result<> reshard(std::uint32_t unit);
+
   Result<> read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
   Result<> write_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source);
 
@@ -136,6 +143,9 @@ class Engine {
 
   Result<> expect_ready(const char* what) const;
   bool is_external() const;
+  bool has_stored_params() const;
+  Result<> expect_stored_unit(const char* what, std::uint32_t unit) const;
+  void choose_homes();
   Result<> expect_param(const char* what, std::uint32_t id) const;
   Result<> expect_range(const char* what, std::uint32_t id, Plane plane, Range range) const;
   Result<> stop_if_failed(Result<> result);

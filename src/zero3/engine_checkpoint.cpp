@@ -24,12 +24,13 @@ std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Bl
     SavedBlock block;
     block.unit = blocks[i].unit;
     block.range = blocks[i].range;
-    block.planes = planes_of(units.units[block.unit].dtype, optimizer);
+    block.home = units.units[block.unit].home;
+    block.planes = planes_of(kind_of(units.units[block.unit]), optimizer);
     block.is_adopted = update.is_adopted(i);
     saved.push_back(std::move(block));
   }
   for (std::uint32_t unit = 0; unit < units.units.size(); ++unit) {
-    if (units.units[unit].training == Training::trainable) continue;
+    if (units.units[unit].training == Training::trainable || units.units[unit].home == Home::store) continue;
     const Range whole = used_part(units.units[unit].content, 0, 1);
     for (std::uint64_t begin = whole.begin; begin < whole.end; begin += kBlockElements) {
       SavedBlock block;

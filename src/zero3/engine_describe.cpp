@@ -13,6 +13,7 @@ json units_of(const UnitPlan& plan, const std::vector<ParamSpec>& params) {
   for (const Unit& unit : plan.units) {
     units.push_back({{"dtype", name_of(unit.dtype)},
                      {"trainable", unit.training == Training::trainable},
+                     {"home", unit.home == Home::store ? "nvme" : "memory"},
                      {"elements", unit.content},
                      {"first_param", params[unit.params.front()].name},
                      {"params", unit.params.size()}});
@@ -27,7 +28,8 @@ json bytes_of_plan(const MemoryPlan& memory, std::uint64_t model_bytes) {
           {"staging_bytes", memory.states.staging_bytes},
           {"nvme_bytes", memory.states.nvme_bytes},
           {"device_bytes", memory.device_bytes},
-          {"slabs", memory.slab_count}};
+          {"slabs", memory.slab_count},
+          {"param_slabs", memory.plane_slab_count}};
 }
 
 }  // namespace
@@ -38,6 +40,7 @@ Result<std::string> Engine::plan() {
     return fail(ORLOP_OUT_OF_ORDER, "plan: on an engine that is committed: orlop_engine_describe has its memory");
   }
   if (params_.empty()) return fail(ORLOP_OUT_OF_ORDER, "plan: on 0 parameters: register at least one first");
+  choose_homes();
   TRY_ASSIGN(const UnitPlan units, plan_units(params_));
   const auto blocks = cut_blocks(units, communicator_->rank(), communicator_->world_size());
   TRY_ASSIGN(const MemoryPlan memory, plan_memory(units, blocks, Against::budgets));

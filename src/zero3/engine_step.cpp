@@ -76,9 +76,12 @@ Result<> Engine::take_from_device(std::uint32_t id, const void* gradient, Dtype 
   return {};
 }
 
-// The update's first reads are issued while the backward pass still runs.
+bool Engine::has_stored_params() const { return committed_->memory.plane_slab_count != 0; }
+
+// The update's first reads are issued while the backward pass still runs, unless they would stand in the way of parameters
+// that the pass still wants.
 Result<> Engine::prefetch_states() {
-  if (is_external() || committed_->prefetched || !committed_->grads->is_last_micro_batch()) return {};
+  if (is_external() || has_stored_params() || committed_->prefetched || !committed_->grads->is_last_micro_batch()) return {};
   committed_->prefetched = true;
   return stop_if_failed(committed_->states->prefetch(committed_->update->order()));
 }
@@ -170,6 +173,7 @@ Result<> Engine::step(double loss_scale, bool is_own_scale) {
     if (is_own_scale) scaler_.note_good_step();
   }
   if (!is_external() || report_.skipped) c.grads->clear();
+  TRY(c.flow->begin_step());
   account(begin_ns, sweep);
   return {};
 }

@@ -18,6 +18,7 @@ Dtype grad_dtype_of(const Unit& unit, Accumulation accumulation) {
 }
 
 std::uint64_t param_bytes(const Unit& unit) {
+  if (unit.home == Home::store) return 0;
   return align_up(elements_of(unit) * bytes_of(unit.dtype), kBufferAlignment);
 }
 
@@ -71,8 +72,9 @@ Result<FlatBuffers> FlatBuffers::create(const numa::Topology& topology, device::
   for (const Unit& unit : plan.units) {
     TRY_ASSIGN(const auto params, buffers.arena_.take(param_bytes(unit), kBufferAlignment));
     TRY_ASSIGN(const auto grads, buffers.arena_.take(grad_bytes(unit, accumulation), kBufferAlignment));
-    buffers.host_params_.push_back(params.data());
-    buffers.device_params_.push_back(needed.device != 0 ? device_cursor : params.data());
+    const bool is_here = unit.home == Home::memory;
+    buffers.host_params_.push_back(is_here ? params.data() : nullptr);
+    buffers.device_params_.push_back(!is_here ? nullptr : needed.device != 0 ? device_cursor : params.data());
     buffers.grads_.push_back(unit.training == Training::frozen ? nullptr : grads.data());
     buffers.grad_dtypes_.push_back(grad_dtype_of(unit, accumulation));
     if (needed.device != 0) device_cursor += param_bytes(unit);

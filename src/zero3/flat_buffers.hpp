@@ -1,5 +1,5 @@
 // FlatBuffers: the memory of units: parameters on the device, their host image where the device is elsewhere, and
-// gradients on the host.
+// gradients on the host. Units that live in the store have gradients only.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +36,7 @@ class FlatBuffers {
   FlatBuffers& operator=(FlatBuffers&&) = delete;
   ~FlatBuffers();
 
-  // Parameters where the model computes with them.
+  // Parameters where the model computes with them. Null, as below, for units that live in the store.
   [[nodiscard]] std::byte* device_params(std::uint32_t unit) const { return device_params_[unit]; }
   // Parameters where the host updates them: the same memory on the host device, an image of it elsewhere.
   [[nodiscard]] std::byte* host_params(std::uint32_t unit) const { return host_params_[unit]; }

@@ -56,9 +56,14 @@ json params_of(const Manifest& manifest) {
 json blocks_of(const Manifest& manifest) {
   json blocks = json::array();
   for (const SavedBlock& b : manifest.blocks) {
-    blocks.push_back({b.unit, b.range.begin, b.range.end, b.is_adopted ? 1 : 0, b.file_offset});
+    blocks.push_back({b.unit, b.range.begin, b.range.end, b.is_adopted ? 1 : 0, b.file_offset, b.home == Home::store ? 1 : 0});
   }
   return blocks;
+}
+
+// The first version knew no parameters in the store and wrote four sums.
+std::ptrdiff_t sums_of(const SavedBlock& block) {
+  return block.planes.contains(swap::Plane::param) ? swap::kPlaneCount : swap::kPlaneCount - 1;
 }
 
 std::vector<std::uint64_t> table_of(const Manifest& manifest) {
@@ -70,7 +75,7 @@ std::vector<std::uint64_t> table_of(const Manifest& manifest) {
       table.push_back(std::uint64_t{run.first_grain} << 32 | run.grain_count);
     }
     table.insert(table.end(), block.param_sums.begin(), block.param_sums.end());
-    for (const auto& sums : block.state_sums) table.insert(table.end(), sums.begin(), sums.end());
+    for (const auto& sums : block.state_sums) table.insert(table.end(), sums.begin(), sums.begin() + sums_of(block));
   }
   return table;
 }
@@ -170,13 +175,13 @@ void read_blocks(const json& text, Manifest& manifest) {
     block.range = {b.at(1), b.at(2)};
     block.is_adopted = b.at(3).get<int>() != 0;
     block.file_offset = b.at(4);
+    block.home = b.size() > 5 && b.at(5).get<int>() != 0 ? Home::store : Home::memory;
     require(block.unit < manifest.units.size() && block.range.begin < block.range.end &&
                 block.range.size() % kShardGrain == 0 && block.range.size() < 1ull << 32 &&
                 block.file_offset % swap::kPlaneAlignment == 0 && block.file_offset <= manifest.data_bytes,
             fmt::format("block {}", manifest.blocks.size()));
-    if (manifest.has_states && is_trained[block.unit]) {
-      block.planes = planes_of(manifest.units[block.unit], manifest.optimizer);
-    }
+    block.planes = planes_of(UnitKind{manifest.units[block.unit], manifest.has_states && is_trained[block.unit], block.home},
+                             manifest.optimizer);
     manifest.blocks.push_back(std::move(block));
   }
 }
@@ -238,11 +243,13 @@ void read_extent(Reader& table, SavedBlock& block) {
 void read_table(Reader& table, Manifest& manifest) {
   for (SavedBlock& block : manifest.blocks) {
     read_extent(table, block);
-    for (std::uint64_t i = 0; i < chunks_of(block); ++i) block.param_sums.push_back(need(table.word()));
+    if (block.home == Home::memory) {
+      for (std::uint64_t i = 0; i < chunks_of(block); ++i) block.param_sums.push_back(need(table.word()));
+    }
     if (block.planes == swap::PlaneSet{}) continue;
     for (std::uint64_t i = 0; i < chunks_of(block); ++i) {
-      swap::ChunkSums sums;
-      for (auto& sum : sums) sum = need(table.word());
+      swap::ChunkSums sums = {};
+      for (std::ptrdiff_t plane = 0; plane < sums_of(block); ++plane) sums[static_cast<std::size_t>(plane)] = need(table.word());
       block.state_sums.push_back(sums);
     }
     const std::uint64_t bytes = swap::extent_layout(block.spec()).total_bytes;
@@ -312,7 +319,8 @@ Result<json> client_of(std::string_view call, const std::string& text) {
 
 std::uint64_t data_bytes_of(const Manifest& manifest, const SavedBlock& block) {
   const std::uint64_t state_bytes = manifest.store ? 0 : block.planes.bytes_per_element();
-  return block.range.size() * (bytes_of(manifest.units[block.unit]) + state_bytes);
+  const std::uint64_t param_bytes = block.home == Home::memory ? bytes_of(manifest.units[block.unit]) : 0;
+  return block.range.size() * (param_bytes + state_bytes);
 }
 
 void place_in_file(Manifest& manifest) {

@@ -36,11 +36,12 @@ struct SavedParam {
 struct SavedBlock {
   std::uint32_t unit = 0;
   Range range;
-  swap::PlaneSet planes;  // none for frozen units
+  Home home = Home::memory;
+  swap::PlaneSet planes;  // of frozen units only the parameter, if it is in the store
   bool is_adopted = true;
   std::uint64_t file_offset = 0;
   swap::StoredBlock stored;
-  std::vector<std::uint64_t> param_sums;      // per chunk
+  std::vector<std::uint64_t> param_sums;    // per chunk; empty where the parameter is one of the planes
   std::vector<swap::ChunkSums> state_sums;  // per chunk; empty for frozen units
 
   [[nodiscard]] swap::BlockSpec spec() const { return {range.size(), planes}; }

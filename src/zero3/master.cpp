@@ -10,8 +10,7 @@ void read_masters(const UpdateParts& parts, const Update& update, const LoadedBl
                   std::span<float> values) {
   const Block& place = parts.blocks[block.index];
   const Dtype dtype = parts.plan.units[place.unit].dtype;
-  const std::byte* const params =
-      parts.buffers.host_params(place.unit) + (place.range.begin + first) * bytes_of(dtype);
+  const std::byte* const params = params_of(parts, block.index, block.memory) + first * bytes_of(dtype);
   if (dtype == Dtype::f32) {
     std::memcpy(values.data(), params, values.size_bytes());
   } else if (dtype == Dtype::bf16) {

@@ -7,20 +7,39 @@
 namespace orlop::zero3 {
 namespace {
 
-swap::TierUse states_use(const MemoryDemand& demand, unsigned slab_count) {
-  if (demand.tier == StateTier::nvme) return swap::nvme_states_use(demand.blocks, slab_count);
+struct Slabs {
+  unsigned of_blocks;
+  unsigned of_planes;
+};
+
+swap::TierUse states_use(const MemoryDemand& demand, Slabs slabs) {
+  if (demand.tier == StateTier::nvme) return swap::nvme_states_use(demand.blocks, slabs.of_blocks, slabs.of_planes);
   return {.host_bytes = swap::host_states_bytes(demand.blocks)};
 }
 
-MemoryPlan with_slabs(const MemoryDemand& demand, unsigned slab_count) {
-  const swap::TierUse states = states_use(demand, slab_count);
-  return {slab_count, demand.flat.host + demand.table_bytes + states.host_bytes, demand.flat.device, states};
+MemoryPlan with_slabs(const MemoryDemand& demand, Slabs slabs) {
+  const swap::TierUse states = states_use(demand, slabs);
+  return {slabs.of_blocks, slabs.of_planes, demand.flat.host + demand.table_bytes + states.host_bytes,
+          demand.flat.device, states};
+}
+
+// The next smaller choice; false where there is none.
+bool shrink(const MemoryDemand& demand, Slabs& slabs) {
+  if (demand.tier != StateTier::nvme) return false;
+  if (slabs.of_planes > demand.plane_slabs.least) {
+    --slabs.of_planes;
+    return true;
+  }
+  if (demand.slab_count != 0 || slabs.of_blocks <= swap::kMinimumSlabs) return false;
+  --slabs.of_blocks;
+  return true;
 }
 
 std::string parts_of(const MemoryDemand& demand, const MemoryPlan& plan) {
   const std::uint64_t held = plan.states.host_bytes - plan.states.staging_bytes;
   return fmt::format("parameters and gradients {}, optimizer states and their tables {}, {} slabs {}, engine {}",
-                     demand.flat.host, held, plan.slab_count, plan.states.staging_bytes, demand.table_bytes);
+                     demand.flat.host, held, plan.slab_count + plan.plane_slab_count, plan.states.staging_bytes,
+                     demand.table_bytes);
 }
 
 Result<> fits_host(const MemoryDemand& demand, const MemoryLimits& limits, const MemoryPlan& plan) {
@@ -56,12 +75,10 @@ Result<> fits_device(const MemoryLimits& limits, const MemoryPlan& plan) {
 }  // namespace
 
 Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& limits) {
-  const bool may_shrink = demand.tier == StateTier::nvme && demand.slab_count == 0;
-  unsigned slabs = may_shrink ? swap::kDefaultSlabs : demand.slab_count;
+  const bool is_free = demand.tier == StateTier::nvme && demand.slab_count == 0;
+  Slabs slabs{is_free ? swap::kDefaultSlabs : demand.slab_count, demand.plane_slabs.most};
   MemoryPlan plan = with_slabs(demand, slabs);
-  while (may_shrink && slabs > swap::kMinimumSlabs && !fits_host(demand, limits, plan)) {
-    plan = with_slabs(demand, --slabs);
-  }
+  while (!fits_host(demand, limits, plan) && shrink(demand, slabs)) plan = with_slabs(demand, slabs);
   TRY(fits_host(demand, limits, plan));
   TRY(fits_nvme(limits, plan));
   TRY(fits_device(limits, plan));

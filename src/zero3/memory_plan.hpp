@@ -16,12 +16,18 @@ namespace orlop::zero3 {
 
 enum class StateTier : std::uint8_t { host, nvme };
 
+struct SlabRange {
+  unsigned least;
+  unsigned most;
+};
+
 struct MemoryDemand {
   FlatBytes flat;             // parameters and gradients
   std::uint64_t table_bytes;  // of the engine itself
   std::span<const swap::BlockSpec> blocks;
   StateTier tier;
   unsigned slab_count;  // fixed by the configuration; 0: as many as fit
+  SlabRange plane_slabs = {0, 0};  // for parameters in the store; as many as fit
 };
 
 struct MemoryLimits {
@@ -34,12 +40,13 @@ struct MemoryLimits {
 
 struct MemoryPlan {
   unsigned slab_count = 0;
+  unsigned plane_slab_count = 0;
   std::uint64_t host_bytes = 0;
   std::uint64_t device_bytes = 0;
   swap::TierUse states;
 };
 
-// As many slabs as fit, up to swap::kDefaultSlabs, unless their number is fixed. Errors: ORLOP_NO_MEMORY or
+// As many slabs as fit, up to swap::kDefaultSlabs, unless their number is fixed; those for parameters give way first. Errors: ORLOP_NO_MEMORY or
 // ORLOP_NO_SPACE with every part and the exact shortfall.
 Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& limits);
 

@@ -35,6 +35,15 @@ swap::PlaneSet planes_of(Dtype dtype, kernels::Optimizer optimizer) {
   return planes;
 }
 
+swap::Plane param_plane(Dtype dtype) { return dtype == Dtype::f32 ? swap::Plane::master : swap::Plane::param; }
+
+swap::PlaneSet planes_of(const UnitKind& kind, kernels::Optimizer optimizer) {
+  swap::PlaneSet planes;
+  if (kind.is_trained) planes = planes_of(kind.dtype, optimizer);
+  if (kind.home == Home::store) planes.insert(param_plane(kind.dtype));
+  return planes;
+}
+
 std::string_view name_of(kernels::Optimizer optimizer) {
   switch (optimizer) {
     case kernels::Optimizer::adam:

@@ -20,6 +20,19 @@ std::string_view name_of(Dtype dtype);
 // How a dtype's fp32 master is stored, and which planes its optimizer state has.
 cpu_adam::Master master_of(Dtype dtype);
 swap::PlaneSet planes_of(Dtype dtype, kernels::Optimizer optimizer);
+
+// Where parameters are between their uses: in the flat buffers, or in the store beside their states.
+enum class Home : std::uint8_t { memory, store };
+// The plane that a parameter is in the store: an fp32 one is its own master.
+swap::Plane param_plane(Dtype dtype);
+
+struct UnitKind {
+  Dtype dtype;
+  bool is_trained;
+  Home home;
+};
+// All planes of a block of such a unit.
+swap::PlaneSet planes_of(const UnitKind& kind, kernels::Optimizer optimizer);
 std::string_view name_of(kernels::Optimizer optimizer);
 cpu_adam::GradType grad_type_of(Dtype dtype);
 
@@ -30,6 +43,7 @@ struct ParamSpec {
   int group = 0;
   int module = 0;
   Training training = Training::trainable;
+  Home home = Home::memory;
 };
 
 }  // namespace orlop::zero3

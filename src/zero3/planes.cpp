@@ -117,7 +117,7 @@ Result<> Planes::write(std::uint32_t id, Plane plane, Range range, Dtype dtype, 
   TRY(for_each_piece(id, range, Change::modified, [&](const Piece& piece, const BlockMemory& memory) {
     std::vector<float> values(piece.range.size());
     convert(Dtype::f32, values.data(), dtype, in(piece), values.size());
-    auto* const params = reinterpret_cast<std::uint16_t*>(host_param(id, piece.range.begin));
+    auto* const params = reinterpret_cast<std::uint16_t*>(loaded_param(piece, memory));
     if (param_dtype == Dtype::bf16) {
       auto* const lo = memory.as<std::int16_t>(swap::Plane::lo) + piece.in_block;
       for (std::uint64_t i = 0; i < values.size(); ++i) {
@@ -134,7 +134,7 @@ Result<> Planes::write(std::uint32_t id, Plane plane, Range range, Dtype dtype, 
 }
 
 Result<> Planes::fill(Plane plane, float value) {
-  for (std::uint32_t block = 0; block < parts_.blocks.size(); ++block) {
+  for (const std::uint32_t block : update_->order()) {
     TRY(states_->access(block, Change::modified, [&](const BlockMemory& memory) -> Result<> {
       std::fill_n(memory.as<float>(state_plane(plane)), parts_.blocks[block].range.size(), value);
       update_->adopt(block, memory);
@@ -145,13 +145,32 @@ Result<> Planes::fill(Plane plane, float value) {
   return {};
 }
 
+std::byte* Planes::loaded_param(const Piece& piece, const BlockMemory& memory) const {
+  const Dtype dtype = parts_.plan.units[parts_.blocks[piece.block].unit].dtype;
+  return params_of(parts_, piece.block, memory) + piece.in_block * bytes_of(dtype);
+}
+
 Result<> Planes::read_param(std::uint32_t id, Range range, Dtype dtype, void* destination) {
+  if (home_of(id) == Home::store) {
+    return for_each_piece(id, range, Change::none, [&](const Piece& piece, const BlockMemory& memory) {
+      convert(dtype, static_cast<std::byte*>(destination) + (piece.range.begin - range.begin) * bytes_of(dtype),
+              parts_.params[id].dtype, loaded_param(piece, memory), piece.range.size());
+    });
+  }
   TRY(copy_from_device(id, range));
   convert(dtype, destination, parts_.params[id].dtype, host_param(id, range.begin), range.size());
   return {};
 }
 
 Result<> Planes::write_param(std::uint32_t id, Range range, Dtype dtype, const void* source) {
+  if (home_of(id) == Home::store) {
+    return for_each_piece(id, range, Change::modified, [&](const Piece& piece, const BlockMemory& memory) {
+      convert(parts_.params[id].dtype, loaded_param(piece, memory), dtype,
+              static_cast<const std::byte*>(source) + (piece.range.begin - range.begin) * bytes_of(dtype),
+              piece.range.size());
+      follow(id, piece, memory);
+    });
+  }
   convert(parts_.params[id].dtype, host_param(id, range.begin), dtype, source, range.size());
   TRY(copy_to_device(id, range));
   return follow_param(id, range);
@@ -163,14 +182,19 @@ Result<> Planes::follow_param(std::uint32_t id, Range range) {
   const Dtype dtype = parts_.params[id].dtype;
   const bool is_so = dtype == Dtype::f32 || parts_.params[id].training == Training::frozen || update_->is_pristine();
   if (is_so) return {};
-  return for_each_piece(id, range, Change::modified, [&](const Piece& piece, const BlockMemory& memory) {
-    if (dtype == Dtype::bf16) {
-      std::memset(memory.as<std::int16_t>(swap::Plane::lo) + piece.in_block, 0, piece.range.size() * 2);
-    } else {
-      convert(Dtype::f32, memory.as<float>(swap::Plane::master) + piece.in_block, dtype,
-              host_param(id, piece.range.begin), piece.range.size());
-    }
-  });
+  return for_each_piece(id, range, Change::modified,
+                        [&](const Piece& piece, const BlockMemory& memory) { follow(id, piece, memory); });
+}
+
+void Planes::follow(std::uint32_t id, const Piece& piece, const BlockMemory& memory) const {
+  const Dtype dtype = parts_.params[id].dtype;
+  if (dtype == Dtype::f32 || parts_.params[id].training == Training::frozen) return;
+  if (dtype == Dtype::bf16) {
+    std::memset(memory.as<std::int16_t>(swap::Plane::lo) + piece.in_block, 0, piece.range.size() * 2);
+  } else {
+    convert(Dtype::f32, memory.as<float>(swap::Plane::master) + piece.in_block, dtype, loaded_param(piece, memory),
+            piece.range.size());
+  }
 }
 
 void Planes::read_grad(std::uint32_t id, Range range, Dtype dtype, void* destination) const {
@@ -192,7 +216,7 @@ Result<> Planes::copy_whole(void* destination, const void* source, std::uint64_t
 }
 
 Result<> Planes::copy_to_device(std::uint32_t id, Range range) {
-  if (parts_.device.is_host_addressable()) return {};
+  if (parts_.device.is_host_addressable() || home_of(id) == Home::store) return {};
   const Placement& place = parts_.plan.placements[id];
   const std::uint64_t element = bytes_of(parts_.params[id].dtype);
   return copy_whole(parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,

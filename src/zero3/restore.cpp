@@ -63,8 +63,8 @@ Result<> check_same_optimizer(const Manifest& manifest, kernels::Optimizer optim
 struct Restore::Part {
   std::uint32_t id;
   Range elements;         // of the parameter
-  std::uint64_t in_block;  // where they begin in the target's block
-  std::uint64_t in_unit;
+  std::uint32_t block;     // of the target
+  std::uint64_t in_block;  // where they begin in it
 };
 
 Result<std::unique_ptr<Restore>> Restore::open(const std::string& directory, int rank, const UpdateParts& parts,
@@ -101,7 +101,7 @@ Result<> Restore::restore_block(const RestoreTarget& target, std::uint32_t index
       const std::uint64_t offset = target.parts.plan.placements[id].offset;
       const Range part = intersect({offset, offset + target.parts.params[id].numel}, block.range);
       if (part.empty()) continue;
-      TRY(restore_part(target, {id, {part.begin - offset, part.end - offset}, part.begin - block.range.begin, part.begin},
+      TRY(restore_part(target, {id, {part.begin - offset, part.end - offset}, index, part.begin - block.range.begin},
                        memory));
     }
     return {};
@@ -110,9 +110,9 @@ Result<> Restore::restore_block(const RestoreTarget& target, std::uint32_t index
 
 Result<> Restore::restore_part(const RestoreTarget& target, const Part& part, const swap::BlockMemory& memory) {
   const Dtype dtype = target.parts.params[part.id].dtype;
-  const std::uint32_t unit = target.parts.plan.placements[part.id].unit;
   TRY(saved_->read(saved_of_[part.id], kSavedParam, part.elements,
-                    target.parts.buffers.host_params(unit) + part.in_unit * bytes_of(dtype)));
+                   params_of(target.parts, part.block, memory) + part.in_block * bytes_of(dtype)));
+  if (target.parts.params[part.id].training == Training::frozen) return {};
   for (const swap::Plane plane : swap::kPlanes) {
     if (!planes_of(dtype, target.parts.optimizer).contains(plane)) continue;
     std::byte* const into = memory.as<std::byte>(plane) + part.in_block * swap::element_bytes(plane);
@@ -130,8 +130,8 @@ Result<> Restore::restore_part(const RestoreTarget& target, const Part& part, co
 Result<> Restore::restore_frozen(const RestoreTarget& target) {
   for (std::uint32_t id = 0; id < target.parts.params.size(); ++id) {
     const ParamSpec& param = target.parts.params[id];
-    if (param.training == Training::trainable) continue;
     const Placement& place = target.parts.plan.placements[id];
+    if (param.training == Training::trainable || target.parts.plan.units[place.unit].home == Home::store) continue;
     TRY(saved_->read(saved_of_[id], kSavedParam, {0, param.numel},
                       target.parts.buffers.host_params(place.unit) + place.offset * bytes_of(param.dtype)));
   }

@@ -59,13 +59,12 @@ Result<> SavedCheckpoint::read_master(std::uint32_t number, Range elements, floa
     const std::uint32_t block = block_of(param, elements.begin);
     const SavedBlock& saved = manifest_.blocks[block];
     const Range part{elements.begin, std::min(elements.end, saved.range.end - param.offset)};
-    const bool has_states = !saved.state_sums.empty();
-    if (param.dtype == Dtype::f16 && has_states && saved.is_adopted) {
+    if (saved.planes.contains(swap::Plane::master) && saved.is_adopted) {
       TRY(read(number, saved_plane(swap::Plane::master), part, into));
     } else {
       params.resize(part.size());
       TRY(read(number, kSavedParam, part, params.data()));
-      if (param.dtype == Dtype::bf16 && has_states) {
+      if (saved.planes.contains(swap::Plane::lo)) {
         rests.resize(part.size());
         TRY(read(number, saved_plane(swap::Plane::lo), part, rests.data()));
         for (std::size_t i = 0; i < part.size(); ++i) into[i] = kernels::join_master(params[i], rests[i]);
@@ -83,8 +82,7 @@ Result<> SavedCheckpoint::read_master(std::uint32_t number, Range elements, floa
 Result<> SavedCheckpoint::verify_block(std::uint32_t block) {
   const SavedBlock& saved = manifest_.blocks[block];
   for (std::size_t plane = 0; plane < kSavedPlanes; ++plane) {
-    const bool is_there = plane == kSavedParam || saved.planes.contains(static_cast<swap::Plane>(plane - 1));
-    if (is_there) TRY(planes_->check(block, plane));
+    if (has_saved_plane(saved, plane)) TRY(planes_->check(block, plane));
   }
   return {};
 }

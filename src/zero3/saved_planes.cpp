@@ -51,7 +51,14 @@ std::uint32_t SavedPlanes::element_bytes(std::uint32_t block, std::size_t plane)
   return static_cast<std::uint32_t>(bytes_of(manifest_->units[manifest_->blocks[block].unit]));
 }
 
-Result<> SavedPlanes::read(std::uint32_t block, std::size_t plane, Range elements, void* into) {
+std::size_t SavedPlanes::place_of(std::uint32_t block, std::size_t plane) const {
+  const SavedBlock& saved = manifest_->blocks[block];
+  if (plane != kSavedParam || saved.home == Home::memory) return plane;
+  return saved_plane(param_plane(manifest_->units[saved.unit]));
+}
+
+Result<> SavedPlanes::read(std::uint32_t block, std::size_t asked, Range elements, void* into) {
+  const std::size_t plane = place_of(block, asked);
   const std::uint32_t size = element_bytes(block, plane);
   auto* to = static_cast<std::byte*>(into);
   while (!elements.empty()) {
@@ -94,7 +101,8 @@ Result<> SavedPlanes::read_bytes(std::uint32_t block, std::size_t plane, std::ui
   const swap::ExtentLayout layout = swap::extent_layout(saved.spec());
   const std::uint64_t in_extent = plane == kSavedParam ? 0 : layout.offset[plane - 1] + offset;
   if (plane != kSavedParam && store_) return store_->read(saved.stored.extent, in_extent, into);
-  const std::uint64_t param_bytes = saved.range.size() * element_bytes(block, kSavedParam);
+  const std::uint64_t param_bytes =
+      saved.home == Home::memory ? saved.range.size() * element_bytes(block, kSavedParam) : 0;
   std::uint64_t at = saved.file_offset + (plane == kSavedParam ? offset : param_bytes + in_extent);
   return swap::read_whole(data_.get(), data_path_, at, into);
 }

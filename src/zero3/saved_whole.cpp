@@ -20,7 +20,8 @@ constexpr std::size_t kReaders = 4;  // enough requests in flight for a drive's 
 constexpr std::chrono::milliseconds kProgressEvery{100};
 
 std::uint64_t bytes_of_block(const Manifest& manifest, const SavedBlock& block) {
-  return block.range.size() * (bytes_of(manifest.units[block.unit]) + block.planes.bytes_per_element());
+  const std::uint64_t param = block.home == Home::memory ? bytes_of(manifest.units[block.unit]) : 0;
+  return block.range.size() * (param + block.planes.bytes_per_element());
 }
 
 std::uint64_t total_bytes(const Manifest& manifest) {
@@ -116,8 +117,7 @@ class Export {
   Result<> copy_block(std::uint32_t index) {
     const SavedBlock& block = whole_.blocks[index];
     for (std::size_t plane = 0; plane < kSavedPlanes; ++plane) {
-      const bool is_there = plane == kSavedParam || block.planes.contains(static_cast<swap::Plane>(plane - 1));
-      if (is_there) TRY(copy_plane(index, plane));
+      if (has_saved_plane(block, plane)) TRY(copy_plane(index, plane));
     }
     return {};
   }

@@ -90,8 +90,10 @@ Result<> Snapshot::copy_blocks() {
 
 Result<> Snapshot::copy_block(SavedBlock& block, std::uint32_t index) {
   const auto param_bytes = static_cast<std::uint32_t>(bytes_of(manifest_.units[block.unit]));
-  TRY(copy_plane(buffers_.host_params(block.unit) + block.range.begin * param_bytes, block.range.size(), param_bytes,
-                 block.param_sums));
+  if (block.home == Home::memory) {
+    TRY(copy_plane(buffers_.host_params(block.unit) + block.range.begin * param_bytes, block.range.size(), param_bytes,
+                   block.param_sums));
+  }
   if (manifest_.store || block.planes == swap::PlaneSet{}) return {};
   return states_.access(index, swap::Change::none, [&](const swap::BlockMemory& memory) -> Result<> {
     block.state_sums.assign(swap::chunk_count(block.spec()), {});

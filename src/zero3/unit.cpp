@@ -1,6 +1,7 @@
 #include "zero3/unit.hpp"
 
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "base/bytes.hpp"
@@ -37,7 +38,7 @@ class UnitPlanner {
 
   // The open unit of this kind, or a new one when that is full and another module begins.
   std::uint32_t unit_for(const ParamSpec& param) {
-    const auto kind = std::pair(param.dtype, param.training);
+    const auto kind = std::tuple(param.dtype, param.training, param.home);
     const auto open = open_.find(kind);
     const bool fits = open != open_.end() &&
                       (open->second.module == param.module || has_room(open->second.unit, param.numel));
@@ -45,7 +46,7 @@ class UnitPlanner {
       open->second.module = param.module;
       return open->second.unit;
     }
-    plan_.units.push_back({param.dtype, param.training, 0, {}});
+    plan_.units.push_back({param.dtype, param.training, param.home, 0, {}});
     const auto index = static_cast<std::uint32_t>(plan_.units.size() - 1);
     open_[kind] = {index, param.module};
     return index;
@@ -56,7 +57,7 @@ class UnitPlanner {
   }
 
   UnitPlan plan_;
-  std::map<std::pair<Dtype, Training>, Open> open_;
+  std::map<std::tuple<Dtype, Training, Home>, Open> open_;
 };
 
 }  // namespace

@@ -17,9 +17,12 @@ inline constexpr std::uint64_t kUnitElements = 2u << 20;
 struct Unit {
   Dtype dtype;
   Training training;
+  Home home = Home::memory;
   std::uint64_t content = 0;          // elements up to the end of the last parameter
   std::vector<std::uint32_t> params;  // ids, in order of their offsets
 };
+
+inline UnitKind kind_of(const Unit& unit) { return {unit.dtype, unit.training == Training::trainable, unit.home}; }
 
 struct Placement {
   std::uint32_t unit;
@@ -31,7 +34,7 @@ struct UnitPlan {
   std::vector<Placement> placements;  // by parameter id
 };
 
-// One unit holds one dtype, trainable or frozen; a module's parameters of one kind are never parted.
+// One unit holds one dtype, trainable or frozen, in one home; a module's parameters of one kind are never parted.
 // Error: ORLOP_INVALID_ARGUMENT when sizes overflow.
 Result<UnitPlan> plan_units(std::span<const ParamSpec> params);
 

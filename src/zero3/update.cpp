@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "swap/sums.hpp"
 
 namespace orlop::zero3 {
 namespace {
@@ -31,7 +31,7 @@ Range chunk_range(std::uint64_t chunk, std::uint64_t block_elements) {
 constexpr std::size_t kTaskChunks = 16;
 
 swap::ChunkSums to_swap(const cpu_adam::ChunkSums& sums) {
-  return {sums.lo, sums.master, sums.exp_avg, sums.exp_avg_sq};
+  return {sums.lo, sums.master, sums.exp_avg, sums.exp_avg_sq, 0};
 }
 
 // The fp32 master takes the value of its fp16 parameter.
@@ -45,6 +45,7 @@ struct ChunkWork {
   cpu_adam::Isa isa;
   Dtype dtype;
   cpu_adam::GradType grad;
+  Home home;
   cpu_adam::PlaneSpan span;
   std::span<const cpu_adam::Stretch> stretches;
 };
@@ -52,6 +53,29 @@ struct ChunkWork {
 void run_adam(const ChunkWork& work, const cpu_adam::PlaneSpan& span, cpu_adam::ChunkSums* read,
               cpu_adam::ChunkSums* written) {
   cpu_adam::update_chunk(work.isa, master_of(work.dtype), work.grad, span, work.stretches, read, written);
+}
+
+// Parameters that live in the store are in cache now: the sum costs no pass over memory.
+swap::ChunkSums with_params(const ChunkWork& work, const cpu_adam::ChunkSums& states) {
+  swap::ChunkSums sums = to_swap(states);
+  if (work.home == Home::memory) return sums;
+  const auto* const params = static_cast<const std::byte*>(work.span.param);
+  sums[static_cast<std::size_t>(param_plane(work.dtype))] =
+      swap::sum_of({params, work.span.count * bytes_of(work.dtype)});
+  return sums;
+}
+
+// What is in the store's memory may be computed with before it is known to be sound: of a block that is not, nothing is
+// written back.
+void update_stored(const ChunkWork& work, swap::ChunkSums& read, swap::ChunkSums& written) {
+  swap::ChunkSums params = with_params(work, {});
+  cpu_adam::ChunkSums found;
+  cpu_adam::ChunkSums made;
+  run_adam(work, work.span, &found, &made);
+  read = to_swap(found);
+  const auto plane = static_cast<std::size_t>(param_plane(work.dtype));
+  read[plane] = params[plane];
+  written = with_params(work, made);
 }
 
 // States are summed in the pass that computes with them, so whether they were sound is known only afterwards: parameters
@@ -75,24 +99,32 @@ void update_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swa
 // The first update of an fp16 parameter: the master that was read is checked, then replaced by the parameter's value.
 void adopt_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swap::ChunkSums& read,
                     swap::ChunkSums& written) {
-  read = to_swap(cpu_adam::chunk_sums(work.isa, work.span));
+  read = with_params(work, cpu_adam::chunk_sums(work.isa, work.span));
   if (read != recorded) return;
   adopt_master(work.isa, work.span);
   cpu_adam::ChunkSums made;
   run_adam(work, work.span, nullptr, &made);
-  written = to_swap(made);
+  written = with_params(work, made);
 }
 
 }  // namespace
 
-Update::Update(const UpdateParts& parts) : parts_(parts), order_(parts.blocks.size()) {
-  std::iota(order_.begin(), order_.end(), 0u);
+std::byte* params_of(const UpdateParts& parts, std::uint32_t block, const swap::BlockMemory& memory) {
+  const Block& place = parts.blocks[block];
+  const Unit& unit = parts.plan.units[place.unit];
+  if (unit.home == Home::store) return memory.as<std::byte>(param_plane(unit.dtype));
+  return parts.buffers.host_params(place.unit) + place.range.begin * bytes_of(unit.dtype);
+}
+
+Update::Update(const UpdateParts& parts) : parts_(parts) {
   std::vector<GroupRange> of_unit;
   for (std::size_t block = 0; block < parts.blocks.size(); ++block) {
     const std::uint32_t unit = parts.blocks[block].unit;
     if (block == 0 || unit != parts.blocks[block - 1].unit) of_unit = group_ranges(parts.plan, unit, parts.params);
     groups_.push_back(ranges_within(of_unit, parts.blocks[block].range));
-    adopted_.push_back(parts.plan.units[unit].dtype != Dtype::f16);
+    const bool is_trained = parts.plan.units[unit].training == Training::trainable;
+    if (is_trained) order_.push_back(static_cast<std::uint32_t>(block));
+    adopted_.push_back(!is_trained || parts.plan.units[unit].dtype != Dtype::f16);
   }
 }
 
@@ -153,11 +185,13 @@ void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
   static thread_local std::vector<cpu_adam::Stretch> stretches;
   find_stretches(visit.block, range, constants, stretches);
   const ChunkWork work{parts_.isa, unit.dtype, grad_type_of(parts_.buffers.grad_dtype(block.unit)),
-                       span_of(visit.block, visit.memory, range), stretches};
+                       unit.home, span_of(visit.block, visit.memory, range), stretches};
   const bool is_adopted = adopted_[visit.block];
   if (visit.recorded.empty()) {
     if (!is_adopted) adopt_master(parts_.isa, work.span);
     run_adam(work, work.span, nullptr, nullptr);
+  } else if (is_adopted && unit.home == Home::store) {
+    update_stored(work, visit.read[chunk], visit.written[chunk]);
   } else if (is_adopted) {
     update_verified(work, visit.recorded[chunk], visit.read[chunk], visit.written[chunk]);
   } else {
@@ -181,9 +215,9 @@ cpu_adam::PlaneSpan Update::span_of(std::uint32_t index, const swap::BlockMemory
   const std::uint64_t in_unit = block.range.begin + chunk.begin;
   const auto at = [&]<typename T>(T* plane) { return plane == nullptr ? nullptr : plane + chunk.begin; };
   return {
-      .param = parts_.buffers.host_params(block.unit) + in_unit * bytes_of(dtype),
+      .param = params_of(parts_, index, memory) + chunk.begin * bytes_of(dtype),
       .lo = at(memory.as<std::int16_t>(Plane::lo)),
-      .master = at(memory.as<float>(Plane::master)),
+      .master = dtype == Dtype::f32 ? nullptr : at(memory.as<float>(Plane::master)),
       .exp_avg = at(memory.as<float>(Plane::exp_avg)),
       .exp_avg_sq = at(memory.as<float>(Plane::exp_avg_sq)),
       .grad = parts_.buffers.grads(block.unit) + in_unit * bytes_of(grad_dtype),
@@ -199,8 +233,8 @@ void Update::adopt(std::uint32_t block, const swap::BlockMemory& memory) {
 
 // The updated parameters of a block, on their way to a device that does not share the host's memory.
 Result<> Update::copy_out(std::uint32_t index) {
-  if (parts_.device.is_host_addressable()) return {};
   const Block& block = parts_.blocks[index];
+  if (parts_.device.is_host_addressable() || parts_.plan.units[block.unit].home == Home::store) return {};
   const std::uint64_t element = bytes_of(parts_.plan.units[block.unit].dtype);
   const std::uint64_t offset = block.range.begin * element;
   return parts_.device.copy(parts_.buffers.device_params(block.unit) + offset,

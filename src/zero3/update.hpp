@@ -30,6 +30,9 @@ struct UpdateParts {
   Arithmetic arithmetic;
 };
 
+// Where a block's parameters are while it is loaded: in its memory, or in the flat buffers.
+std::byte* params_of(const UpdateParts& parts, std::uint32_t block, const swap::BlockMemory& memory);
+
 class Update {
  public:
   static Result<Update> create(const UpdateParts& parts);

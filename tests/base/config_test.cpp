@@ -222,6 +222,28 @@ const std::vector<HonouredCase>& honoured_cases() {
       {"zero_optimization.offload_optimizer.nvme_path",
        R"({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/mnt/a"}}})",
        [](const Config& c) { return c.offload_optimizer == OffloadDevice::nvme && c.nvme_path == "/mnt/a"; }},
+      {"zero_optimization.offload_param.device",
+       R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
+                                 "offload_param": {"device": "nvme"}}})",
+       [](const Config& c) { return c.offload_param == OffloadDevice::nvme; }},
+      {"zero_optimization.offload_param.device", R"({"zero_optimization": {"offload_param": {"device": "cpu"}}})",
+       [](const Config& c) { return c.offload_param == OffloadDevice::cpu; }},
+      {"zero_optimization.offload_param.nvme_path",
+       R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
+                                 "offload_param": {"device": "nvme", "nvme_path": "/a"}}})",
+       [](const Config& c) { return c.nvme_path == "/a" && c.offload_param == OffloadDevice::nvme; }},
+      {"zero_optimization.offload_param.buffer_count",
+       R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
+                                 "offload_param": {"device": "nvme", "buffer_count": 1}}})",
+       [](const Config& c) { return c.param_slab_count == 2; }},
+      {"zero_optimization.stage3_prefetch_bucket_size", R"({"zero_optimization": {"stage3_prefetch_bucket_size": 7}})",
+       [](const Config& c) { return c.prefetch_elements == 7; }},
+      {"zero_optimization.stage3_param_persistence_threshold",
+       R"({"zero_optimization": {"stage3_param_persistence_threshold": 7}})",
+       [](const Config& c) { return c.param_persistence_elements == 7; }},
+      {"zero_optimization.stage3_model_persistence_threshold",
+       R"({"zero_optimization": {"stage3_model_persistence_threshold": 7}})",
+       [](const Config& c) { return c.model_persistence_elements == 7; }},
       {"zero_optimization.offload_optimizer.buffer_count",
        R"({"zero_optimization": {"offload_optimizer": {"buffer_count": 9}}})",
        [](const Config& c) { return c.slab_count == 9; }},
@@ -475,7 +497,10 @@ TEST(Config, ContradictionsAreRefusedWithTheWayOut) {
   EXPECT_THAT(refusal(R"({"data_types": {"param_dtype": "bf16"}})"),
               HasSubstr("fp16.enabled and bf16.enabled make parameters fp32"));
   EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/x"}}})"),
-              HasSubstr("parameters stay on the device"));
+              HasSubstr("parameters live beside their optimizer states; write"));
+  EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
+                                                "offload_param": {"device": "nvme", "nvme_path": "/x"}}})"),
+              HasSubstr("a run has one store; write the same"));
   EXPECT_THAT(refusal(R"({"bf16": [true]})"), StrEq("config: on \"bf16\" ([true]): must be an object"));
 }
 

@@ -93,7 +93,7 @@ TEST_F(TraceFile, NamesEveryLane) {
     ASSERT_EQ(entry.at("ph"), "M");
     lanes.insert(entry.at("args").at("name"));
   }
-  EXPECT_EQ(lanes, (std::set<std::string>{"step", "read", "work", "write", "gradient"}));
+  EXPECT_EQ(lanes, (std::set<std::string>{"step", "read", "work", "write", "gradient", "unshard"}));
 }
 
 TEST_F(TraceFile, KeepsTheNewestEventsWhenItIsFull) {

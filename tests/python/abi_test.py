@@ -95,7 +95,14 @@ def test_sizes_and_offsets_are_those_of_the_c_compiler(tmp_path: Path) -> None:
 def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -> None:
     ours = {
         f"ORLOP_{name}": getattr(_enums, name)
-        for name in ("PARAM_FROZEN", "LOAD_PARAMS_ONLY", "LOAD_REGISTERED_ONLY", "RECLAIM_DRY_RUN")
+        for name in (
+            "PARAM_FROZEN",
+            "UNIT_FROZEN",
+            "UNIT_STORED",
+            "LOAD_PARAMS_ONLY",
+            "LOAD_REGISTERED_ONLY",
+            "RECLAIM_DRY_RUN",
+        )
     }
     for prefix, enumeration in (
         ("ORLOP_", _enums.Status),

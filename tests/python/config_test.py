@@ -84,7 +84,7 @@ def test_an_unknown_key_is_a_warning_with_the_nearest_known_name(caplog: pytest.
             {"train_batch_size": 5, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2},
             "make them agree",
         ),
-        ({"optimizer": {"type": "Lion"}}, "Lion"),
+        ({"optimizer": {"type": "Lamb"}}, "Lamb"),
         ({"fp16": {"enabled": True, "min_loss_scale": 0}}, "a dynamic loss scale cannot fall to 0"),
         ({"scheduler": {"type": "WarmupLR"}}, "lr_scheduler"),
         ({"gradient_clipping": "much"}, "gradient_clipping"),
