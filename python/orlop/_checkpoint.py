@@ -131,7 +131,7 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
         "lr_scheduler": scheduler.state_dict() if hasattr(scheduler, "state_dict") else None,
         "rng": _rng.states(),
         "buffers": engine._own_tensors(),
-        "shapes": {parameter.name: list(parameter.tensor.shape) for parameter in engine._registered},
+        "shapes": {parameter.name: list(parameter.shape) for parameter in engine._registered},
         "client_state": {} if client_state is None else client_state,
     }
     tensors: dict[str, Tensor] = {}
@@ -295,8 +295,8 @@ def _parameter_differences(engine: Engine, saved: Saved) -> list[str]:
         shape = shapes.get(parameter.name)
         if shape is None:
             found.append(f'"{parameter.name}" is not in the checkpoint')
-        elif shape != list(parameter.tensor.shape):
-            found.append(f'"{parameter.name}" has the shape {tuple(parameter.tensor.shape)}, {tuple(shape)} was saved')
+        elif shape != list(parameter.shape):
+            found.append(f'"{parameter.name}" has the shape {tuple(parameter.shape)}, {tuple(shape)} was saved')
     return found
 
 

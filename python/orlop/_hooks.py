@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class GradientFlow:
         self.calls = 0  # gradients since the start
         self.backwards = 0  # micro-batches since the last update
         self.is_update_due = False
+        self.on_taken: Callable[[int], None] | None = None  # told the engine's number of each parameter
         self._in_flight: deque[tuple[int, Tensor]] = deque()  # gradients whose memory the engine still reads
         self._handles: list[Any] = []
         self._has_warned = False
@@ -110,6 +112,8 @@ class GradientHook:
         ticket = flow.native.grad_ready(self.number, gradient.data_ptr(), DTYPES[gradient.dtype], stream)
         if ticket:
             flow.hold(ticket, gradient)
+        if flow.on_taken is not None:
+            flow.on_taken(self.number)
 
     def _refuse(self, gradient: Tensor) -> None:
         if gradient.requires_grad:

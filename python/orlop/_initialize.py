@@ -26,6 +26,7 @@ from ._parameters import (
     parameters_of,
 )
 from ._torch_update import TorchUpdate, check_runnable
+from ._units import Units
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
 from .errors import ConfigError
@@ -80,7 +81,7 @@ def initialize(
     parameters = parameters_of(model, groups)
     native = _open(resolved, parameters, client)
     try:
-        engine_optimizer, flow = _move_in(native, resolved, parameters, groups, client)
+        engine_optimizer, flow, units = _move_in(native, resolved, model, parameters, groups, client)
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
     except BaseException:
         _move_out(native, parameters)
@@ -89,7 +90,7 @@ def initialize(
     torch_update = None
     if client is not None and engine_optimizer.kind is OptimizerKind.EXTERNAL:
         torch_update = TorchUpdate(native, parameters, client)
-    engine = Engine(model, resolved, native, parameters, engine_optimizer, flow, scheduler, torch_update)
+    engine = Engine(model, resolved, native, parameters, engine_optimizer, flow, units, scheduler, torch_update)
     engine.training_dataloader = loader
     return engine, engine_optimizer, loader, scheduler
 
@@ -148,18 +149,23 @@ def _open(config: Config, parameters: list[Parameter], client: torch.optim.Optim
 def _move_in(
     native: NativeEngine,
     config: Config,
+    model: nn.Module,
     parameters: list[Parameter],
     groups: Groups,
     client: torch.optim.Optimizer | None,
-) -> tuple[Optimizer, GradientFlow]:
+) -> tuple[Optimizer, GradientFlow, Units]:
     for parameter in parameters:
         parameter.register(native)
     flow = GradientFlow(native, int(config.get("gradient_accumulation_steps", 1)))
     optimizer = Optimizer(native, flow, groups, client)
     native.commit()
+    units = Units(native, model, parameters)
     for parameter in parameters:
-        parameter.move_in(native)
-    return optimizer, flow
+        if not units.has(parameter):
+            parameter.move_in(native)
+    units.attach()
+    flow.on_taken = units.note_gradient if units else None
+    return optimizer, flow, units
 
 
 def _move_out(native: NativeEngine, parameters: list[Parameter]) -> None:

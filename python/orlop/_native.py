@@ -81,24 +81,6 @@ class SavedCheckpoint:
         self._handle = c_void_p()
         check(library.checkpoint_open(os.fsencode(directory), byref(self._handle)))
 
-    def place(self, number: int) -> tuple[int, int]:
-        """The unit of a parameter, and the element in it that it begins at."""
-        unit, first = c_uint32(), c_uint64()
-        check(library.param_unit(self._open_handle(), number, byref(unit), byref(first)))
-        return unit.value, first.value
-
-    def unit(self, number: int) -> Unit:
-        unit: Unit = sized(Unit)
-        check(library.unit_get(self._open_handle(), number, byref(unit)))
-        return unit
-
-    def unshard(self, unit: int, destination: int, stream: int) -> None:
-        """Fills memory of the caller's with a unit that lives in the store."""
-        check(library.unit_unshard(self._open_handle(), unit, destination, stream, None))
-
-    def reshard(self, unit: int) -> None:
-        check(library.unit_reshard(self._open_handle(), unit))
-
     def read(self, number: int, plane: Plane, first: int, count: int, dtype: DType, destination: int) -> None:
         check(library.checkpoint_read(self._handle, number, plane, first, count, dtype, destination))
 
@@ -242,6 +224,24 @@ class NativeEngine:
         check(library.param_address(self._open_handle(), number, byref(address)))
         assert address.value is not None
         return address.value
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The unit of a parameter, and the element in it that it begins at."""
+        unit, first = c_uint32(), c_uint64()
+        check(library.param_unit(self._open_handle(), number, byref(unit), byref(first)))
+        return unit.value, first.value
+
+    def unit(self, number: int) -> Unit:
+        unit: Unit = sized(Unit)
+        check(library.unit_get(self._open_handle(), number, byref(unit)))
+        return unit
+
+    def unshard(self, unit: int, destination: int, stream: int) -> None:
+        """Fills memory of the caller's with a unit that lives in the store."""
+        check(library.unit_unshard(self._open_handle(), unit, destination, stream, None))
+
+    def reshard(self, unit: int) -> None:
+        check(library.unit_reshard(self._open_handle(), unit))
 
     def read(self, number: int, plane: Plane, count: int, dtype: DType, destination: int) -> None:
         check(library.param_read(self._open_handle(), number, plane, 0, count, dtype, destination))

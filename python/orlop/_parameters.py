@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,10 +36,11 @@ class Parameter:
     number: int = -1  # the engine's id
     address: int = 0  # of the engine's memory, while the tensor is a view of it
     required_grad: bool = False  # when it was registered; frozen and true: in no optimizer group
+    shape: torch.Size = field(init=False)  # the tensor itself may be empty between its uses
+    numel: int = field(init=False)
 
-    @property
-    def numel(self) -> int:
-        return self.tensor.numel()
+    def __post_init__(self) -> None:
+        self.shape, self.numel = self.tensor.shape, self.tensor.numel()
 
     def register(self, native: NativeEngine) -> None:
         flags = PARAM_FROZEN if self.is_frozen else 0

@@ -24,6 +24,7 @@ from ._native import NativeEngine
 from ._parameters import Parameter, half_precision
 from ._timeline import Timeline
 from ._torch_update import TorchUpdate
+from ._units import Units, is_in_backward
 from .config import Config
 from .errors import InvalidArgumentError, OrlopError, OutOfOrderError, UnsupportedError
 from .optimizer import Optimizer
@@ -57,6 +58,7 @@ class Engine(nn.Module):
         parameters: list[Parameter],
         optimizer: Optimizer,
         flow: GradientFlow,
+        units: Units,
         lr_scheduler: Any = None,
         torch_update: TorchUpdate | None = None,
     ) -> None:
@@ -77,6 +79,7 @@ class Engine(nn.Module):
         self._native = native
         self._flow = flow
         self._registered = parameters
+        self._units = units
         self._torch_update = torch_update
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._step_applied = False
@@ -101,8 +104,19 @@ class Engine(nn.Module):
         """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16."""
         if self._casts_inputs:
             args, kwargs = half_precision(args), half_precision(kwargs)
-        with self._timeline.phase("forward"):
+        with self._timeline.phase("forward"), self._forward_pass():
             return self.module(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _forward_pass(self) -> Iterator[None]:
+        if not self._units or is_in_backward():
+            yield
+            return
+        self._units.start_over()
+        try:
+            yield
+        finally:
+            self._units.end_forward()
 
     def backward(self, loss: Tensor, retain_graph: bool = False, scale_wrt_gas: bool = True) -> Tensor:
         """Computes the gradients of one micro-batch's loss and gives them to the engine.
@@ -137,6 +151,7 @@ class Engine(nn.Module):
             raise
         finally:
             flow.in_backward = False
+            self._units.end_backward()
 
     def step(self, lr_kwargs: dict[str, Any] | None = None) -> None:
         """Ends a micro-batch; after the last of an update's, updates the parameters and steps the lr scheduler.
@@ -157,6 +172,7 @@ class Engine(nn.Module):
             self._timeline.end_update(self)
 
     def _update(self, lr_kwargs: dict[str, Any]) -> None:
+        self._units.end_backward()  # also of a loss.backward() that was not the engine's
         self._check_parameters()
         self._finish_save(wait=self._torch_update is not None)  # torch writes to parameters' memory itself
         self.optimizer.send_groups()
@@ -192,7 +208,7 @@ class Engine(nn.Module):
 
     def _check_parameters(self) -> None:
         for parameter in self._registered:
-            if parameter.tensor.data_ptr() != parameter.address:
+            if not self._units.has(parameter) and parameter.tensor.data_ptr() != parameter.address:
                 raise OutOfOrderError(
                     f"step: on {parameter.name}: its memory was replaced since initialize (by model.to(), .half() or "
                     "p.data = ...), so the engine's values are not the model's: convert or move the model before"
@@ -283,20 +299,29 @@ class Engine(nn.Module):
 
     def module_state_dict(self) -> dict[str, Tensor]:
         """The module's state: full tensors on the CPU, their own copies. Shared parameters share memory here, too."""
-        copies: dict[int, Tensor] = {}
+        copies: dict[int, Tensor] = {id(stored.tensor): self._value_of(stored) for stored in self._stored()}
         state = self.module.state_dict(keep_vars=True)
         for tensor in state.values():
             if id(tensor) not in copies:
                 copies[id(tensor)] = tensor.detach().cpu().clone()
         return {name: copies[id(tensor)] for name, tensor in state.items()}
 
+    def _stored(self) -> list[Parameter]:
+        return [parameter for parameter in self._registered if self._units.has(parameter)]
+
+    def _value_of(self, parameter: Parameter) -> Tensor:
+        value = torch.empty(parameter.shape, dtype=parameter.tensor.dtype)
+        self._native.read(parameter.number, Plane.PARAM, parameter.numel, parameter.dtype, value.data_ptr())
+        return value
+
     def load_module_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
         """Sets parameters and buffers. Masters become the parameters' values; moments stay. Returns torch's report."""
         self._check_usable()
         self._finish_save(wait=True)  # it reads the memory that is written here
-        report = self.module.load_state_dict(state_dict, strict=strict)
-        for parameter in self._registered:
-            parameter.write(self._native, Plane.PARAM, parameter.tensor)
+        with self._units.gathered(stored.tensor for stored in self._stored()):
+            report = self.module.load_state_dict(state_dict, strict=strict)
+            for parameter in self._registered:
+                parameter.write(self._native, Plane.PARAM, parameter.tensor)
         return report
 
     def read_plane(self, parameter: str | nn.Parameter, plane: str) -> Tensor:
@@ -307,17 +332,17 @@ class Engine(nn.Module):
         planes that the optimizer or a frozen parameter does not have.
         """
         found = self._find(parameter)
-        values = torch.empty(found.tensor.shape, dtype=torch.float32)
+        values = torch.empty(found.shape, dtype=torch.float32)
         self._native.read(found.number, _plane(plane), found.numel, DType.F32, values.data_ptr())
         return values / self._flow.loss_scale if plane == "grad" and self._flow.loss_scale != 1 else values
 
     def write_plane(self, parameter: str | nn.Parameter, plane: str, values: Tensor) -> None:
         """Sets one array of a parameter's state; `plane` as for `read_plane`. Setting "master" sets the parameter."""
         found = self._find(parameter)
-        if values.shape != found.tensor.shape:
+        if values.shape != found.shape:
             raise InvalidArgumentError(
                 f"write_plane: on {found.name} {plane}: values of shape {tuple(values.shape)}, but the parameter's is "
-                f"{tuple(found.tensor.shape)}"
+                f"{tuple(found.shape)}"
             )
         found.write(self._native, _plane(plane), values)
 
@@ -489,9 +514,13 @@ class Engine(nn.Module):
     def _close_native(self) -> None:
         native = self._native
         self._flow.detach()
-        for parameter in self._registered:
-            parameter.move_out()
-        native.close()
+        self._units.detach()
+        try:
+            self._units.move_out()
+        finally:
+            for parameter in self._registered:
+                parameter.move_out()
+            native.close()
 
     def destroy(self) -> None:
         """The same as `close()`, by DeepSpeed's name."""

@@ -1,0 +1,350 @@
+"""Parameters that live in the store: in memory while a module computes with them, given up afterwards.
+
+A unit is what the engine fetches at once. Its memory is one torch storage that is resized to nothing in between, and
+its parameters are empty tensors meanwhile: tensors that autograd has saved keep referring to the storage, and find the
+values again when the backward pass has fetched the unit anew.
+
+A module's units are fetched before its forward, and before the gradient of its outputs is computed; they are given up
+when the next module comes, in a backward pass once all their gradients have been taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from . import _log
+from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Plane
+from ._native import NativeEngine
+from ._parameters import DTYPES, Parameter
+from .errors import OrlopError
+
+# They compute with the parameters of their children without calling them.
+_USE_THEIR_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+
+_TORCH_TYPES = {ours: theirs for theirs, ours in DTYPES.items()}
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD = 1 << 20
+
+
+def is_in_backward() -> bool:
+    """Whether autograd is running on this thread."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+def give_freed_memory_back() -> None:
+    """Gives the system what torch has freed, now and from now on: glibc keeps much of it otherwise."""
+    libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+        libc.malloc_trim(0)
+
+
+class StoredUnit:
+    """Parameters that are fetched and given up together."""
+
+    def __init__(self, native: NativeEngine, number: int, device: torch.device) -> None:
+        info = native.unit(number)
+        self.number = number
+        self.is_frozen = bool(info.flags & UNIT_FROZEN)
+        self.members: list[Parameter] = []
+        self.is_live = False
+        self.uses = 0  # modules in whose forward it is, and gathers
+        self.is_owned = False  # by a backward pass
+        self.is_done = False  # that backward pass needs it no more
+        self.backward = -1  # the number of that pass
+        self.left: set[int] = set()  # parameters whose gradient it has not taken
+        self.calls = 0  # of frozen modules, which it is in the middle of
+        self._native = native
+        with torch.inference_mode(False):
+            self._flat = torch.empty(info.elements, dtype=_TORCH_TYPES[DType(info.dtype)], device=device)
+            self._gone = torch.empty(0, dtype=self._flat.dtype, device=device)
+        self._bytes = self._flat.untyped_storage().nbytes()
+        self._views: list[Tensor] = []
+
+    def add(self, parameter: Parameter, first: int) -> None:
+        """Makes a parameter, which begins at an element of the unit, one of its members, and lets go of its memory."""
+        self.members.append(parameter)
+        with torch.inference_mode(False):
+            self._views.append(self._flat[first : first + parameter.numel].view(parameter.shape))
+        parameter.tensor.data = self._gone
+
+    def empty(self) -> None:
+        """When all members are there."""
+        self._flat.untyped_storage().resize_(0)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.is_live and self.uses == 0 and not self.is_owned
+
+    def fetch(self) -> None:
+        if self.is_live:
+            return
+        self._flat.untyped_storage().resize_(self._bytes)
+        stream = torch.cuda.current_stream(self._flat.device).cuda_stream if self._flat.is_cuda else 0
+        self._native.unshard(self.number, self._flat.data_ptr(), stream)
+        for parameter, view in zip(self.members, self._views, strict=True):
+            parameter.tensor.data = view
+        self.is_live = True
+
+    def give_up(self) -> None:
+        if not self.is_live:
+            return
+        for parameter in self.members:
+            parameter.tensor.data = self._gone
+        self._flat.untyped_storage().resize_(0)
+        self.is_live = False
+        self._native.reshard(self.number)
+
+    def begin_backward(self, number: int) -> None:
+        self.backward = number
+        self.is_done = False
+        self.left = set() if self.is_frozen else {parameter.number for parameter in self.members}
+
+
+class _Hook:
+    """A module's hook that a pickled or deep-copied model is without."""
+
+    def __init__(self, call: Callable[..., None] | None = None) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> None:
+        if self._call is not None:
+            self._call(*args)
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
+        return _Hook, ()
+
+
+class _Call:
+    """One forward of a module, for the backward pass that comes to it: what it holds, and until when.
+
+    Trained parameters are held until their gradients have been taken. Frozen ones give none: the gradients of the
+    module's inputs are the last that they are needed for.
+    """
+
+    def __init__(self, owner: Units, units: list[StoredUnit], inputs: list[Tensor]) -> None:
+        self._owner = owner
+        self._units = units
+        self._frozen = [unit for unit in units if unit.is_frozen]
+        self._inputs = len(inputs)
+        self._waiting = 0
+        self._backward = -1
+        if self._frozen:
+            for tensor in inputs:
+                tensor.register_hook(self._end_input)  # type: ignore[no-untyped-call]
+
+    def watch(self, outputs: Iterable[Tensor]) -> None:
+        for tensor in outputs:
+            _before_gradient_of(tensor, self._begin)
+
+    def _begin(self, _gradients: Any) -> None:
+        if self._backward != self._owner.backwards:
+            self._backward, self._waiting = self._owner.backwards, self._inputs
+            for unit in self._frozen:
+                unit.calls += 1
+        self._owner.own_for(self._units)
+
+    def _end_input(self, _gradient: Tensor) -> None:
+        if self._backward != self._owner.backwards:
+            return
+        self._waiting -= 1
+        if self._waiting == 0:
+            for unit in self._frozen:
+                unit.calls -= 1
+                unit.is_owned = unit.calls > 0  # its memory goes when another unit's turn comes
+
+
+class Units:
+    """All units of a model that live in the store, and the hooks that bring them."""
+
+    def __init__(self, native: NativeEngine, model: nn.Module, parameters: list[Parameter]) -> None:
+        self._units: dict[int, StoredUnit] = {}
+        self._unit_of: dict[int, StoredUnit] = {}  # by id of the tensor
+        self._by_number: dict[int, StoredUnit] = {}  # by the engine's id of the parameter
+        self._backwards = 0
+        self._handles: list[Any] = []
+        self._model = model
+        for parameter in parameters:
+            number, first = native.place(parameter.number)
+            if native.unit(number).flags & UNIT_STORED:
+                self._add(native, number, first, parameter)
+        for unit in self._units.values():
+            unit.empty()
+        if self._units:
+            give_freed_memory_back()
+        self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
+
+    def _add(self, native: NativeEngine, number: int, first: int, parameter: Parameter) -> None:
+        parameter.write(native, Plane.PARAM, parameter.tensor)
+        if number not in self._units:
+            self._units[number] = StoredUnit(native, number, parameter.tensor.device)
+        unit = self._units[number]
+        unit.add(parameter, first)
+        self._unit_of[id(parameter.tensor)] = self._by_number[parameter.number] = unit
+
+    def _found_in(self, module: nn.Module) -> list[StoredUnit]:
+        recurse = isinstance(module, _USE_THEIR_CHILDREN)
+        units = [self._unit_of.get(id(parameter)) for parameter in module.parameters(recurse)]
+        return list(dict.fromkeys(unit for unit in units if unit is not None))
+
+    def __bool__(self) -> bool:
+        return bool(self._units)
+
+    def has(self, parameter: Parameter) -> bool:
+        return parameter.number in self._by_number
+
+    def register_external(self, module: nn.Module, tensor: Tensor) -> None:
+        """Lets a module have a parameter that it uses, but that is another module's."""
+        unit = self._unit_of.get(id(tensor))
+        if unit is None:
+            return
+        if module not in self._units_of:
+            self._units_of[module] = []
+            self._attach_to(module)
+        if unit not in self._units_of[module]:
+            self._units_of[module].append(unit)
+
+    # ---- Hooks ----
+
+    def attach(self) -> None:
+        for module in self._units_of:
+            self._attach_to(module)
+
+    def _attach_to(self, module: nn.Module) -> None:
+        before = module.register_forward_pre_hook(_Hook(self._before), prepend=True)
+        after = module.register_forward_hook(_Hook(self._after), with_kwargs=True, always_call=True)
+        self._handles += [before, after]
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _before(self, module: nn.Module, _args: Any) -> None:
+        units = self._units_of[module]
+        for unit in units:
+            if is_in_backward():  # activations are computed again
+                self._own(unit, again=True)
+            else:
+                unit.uses += 1
+                unit.fetch()
+        self._give_up_idle(units)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if is_in_backward():
+            return
+        units = self._units_of[module]
+        for unit in units:
+            unit.uses = max(0, unit.uses - 1)
+        if torch.is_grad_enabled():
+            _Call(self, units, list(_differentiable((args, kwargs)))).watch(_differentiable(output))
+
+    def own_for(self, units: list[StoredUnit]) -> None:
+        """A backward pass comes to a module with these units."""
+        for unit in units:
+            self._own(unit, again=False)
+        self._give_up_idle(units)
+
+    @property
+    def backwards(self) -> int:
+        """Backward passes so far."""
+        return self._backwards
+
+    def _own(self, unit: StoredUnit, again: bool) -> None:
+        """Holds a unit until this backward pass has its gradients."""
+        if unit.backward != self._backwards or (again and unit.is_done):
+            unit.begin_backward(self._backwards)
+        if unit.is_done:
+            return
+        unit.is_owned = True
+        unit.fetch()
+
+    def _finish(self, unit: StoredUnit) -> None:
+        unit.is_done, unit.is_owned = True, False
+        if unit.uses == 0:
+            unit.give_up()
+
+    def note_gradient(self, number: int) -> None:
+        """The engine has taken a parameter's gradient."""
+        unit = self._by_number.get(number)
+        if unit is None:
+            return
+        unit.left.discard(number)
+        if not unit.left and unit.is_owned:
+            self._finish(unit)
+
+    def end_backward(self) -> None:
+        """No backward pass is running any more."""
+        self._backwards += 1
+        for unit in self._units.values():
+            unit.is_owned = False
+            unit.calls = 0
+        self._give_up_idle([])
+
+    def start_over(self) -> None:
+        """Before a forward pass of the whole model: what an exception has left half done counts no more."""
+        for unit in self._units.values():
+            unit.uses = 0
+        self.end_backward()
+
+    def end_forward(self) -> None:
+        self._give_up_idle([])
+
+    def _give_up_idle(self, but: list[StoredUnit]) -> None:
+        for unit in self._units.values():
+            if unit.is_idle and unit not in but:
+                unit.give_up()
+
+    # ---- All at once ----
+
+    @contextlib.contextmanager
+    def gathered(self, tensors: Iterable[Tensor]) -> Iterator[list[Parameter]]:
+        """Has the units of these parameters in memory, whatever limits say; gives the parameters."""
+        wanted = {id(tensor) for tensor in tensors}
+        units = list(dict.fromkeys(unit for key, unit in self._unit_of.items() if key in wanted))
+        for unit in units:
+            unit.uses += 1
+            unit.fetch()
+        try:
+            yield [member for unit in units for member in unit.members if id(member.tensor) in wanted]
+        finally:
+            for unit in units:
+                unit.uses = max(0, unit.uses - 1)
+            self._give_up_idle([])
+
+    def move_out(self) -> None:
+        """Gives every parameter memory of torch's own with its values, as long as the engine can still say them."""
+        try:
+            for unit in self._units.values():
+                unit.fetch()
+                for parameter in unit.members:
+                    parameter.tensor.data = parameter.tensor.data.clone()
+        except OrlopError as error:
+            _log.logger.warning(
+                "close: %s; parameters that lived in the store are empty: load a checkpoint to go on", error
+            )
+        self._units.clear()
+
+
+def _differentiable(values: Any) -> Iterator[Tensor]:
+    for leaf in _pytree.tree_leaves(values):
+        if isinstance(leaf, Tensor) and leaf.requires_grad:
+            yield leaf
+
+
+def _before_gradient_of(tensor: Tensor, call: Callable[[Any], None]) -> None:
+    """Calls once the gradient of a tensor is there, before it is used."""
+    if tensor.grad_fn is None:
+        tensor.register_hook(call)  # type: ignore[no-untyped-call]
+    else:
+        tensor.grad_fn.register_prehook(call)
