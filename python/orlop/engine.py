@@ -320,8 +320,7 @@ class Engine(nn.Module):
         self._finish_save(wait=True)  # it reads the memory that is written here
         with self._units.gathered(stored.tensor for stored in self._stored()):
             report = self.module.load_state_dict(state_dict, strict=strict)
-            for parameter in self._registered:
-                parameter.write(self._native, Plane.PARAM, parameter.tensor)
+            self._write_back(self._registered)
         return report
 
     def read_plane(self, parameter: str | nn.Parameter, plane: str) -> Tensor:
@@ -345,6 +344,11 @@ class Engine(nn.Module):
                 f"{tuple(found.shape)}"
             )
         found.write(self._native, _plane(plane), values)
+
+    def _write_back(self, parameters: list[Parameter]) -> None:
+        """Masters take the values that a program has given parameters."""
+        for parameter in parameters:
+            parameter.write(self._native, Plane.PARAM, parameter.tensor)
 
     def _find(self, parameter: str | nn.Parameter) -> Parameter:
         for found in self._registered:
@@ -556,6 +560,11 @@ def check_unclaimed(model: nn.Module) -> None:
             raise OutOfOrderError(
                 f"initialize: on {name}: another engine has it; close that engine first: engine.close()"
             )
+
+
+def open_engines() -> list[Engine]:
+    """Every engine of this process that is open."""
+    return [engine for engine in _engines if engine.is_open]
 
 
 def close_all() -> None:

@@ -309,3 +309,44 @@ def test_small_parameters_stay(store: Path) -> None:
     model = TwoLayers()
     with orlop.initialize(model=model, config=stored(store, threshold=100))[0]:
         assert live(model) == ["first.bias", "norm.weight", "norm.bias", "second.bias"]
+
+
+def test_gathered_parameters_are_there_and_can_be_changed(store: Path) -> None:
+    model = TwoLayers()
+    expected = copy.deepcopy(model)
+    with orlop.initialize(model=model, config=stored(store, bf16={"enabled": True}))[0] as engine:
+        with orlop.zero.GatheredParameters(model.first.weight):
+            assert torch.equal(model.first.weight, expected.first.weight.bfloat16())
+            model.first.weight.data.zero_()
+        assert live(model) == []
+        assert values(engine)["first.weight"].any()
+        with orlop.zero.GatheredParameters(model, modifier_rank=0):
+            model.first.weight.data.zero_()
+        assert live(model) == [] and not values(engine)["first.weight"].any()
+        assert not engine.read_plane("first.weight", "master").any()
+        train_bf16(engine)
+
+
+def train_bf16(engine: orlop.Engine) -> None:
+    losses_of(engine, batches(1))
+
+
+class Borrowing(nn.Module):
+    """A module that computes with a parameter of another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lender = nn.Linear(13, 13)
+        self.scale = nn.Parameter(torch.ones(13))
+        self.last = nn.Linear(13, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(nn.functional.linear(x * self.scale, self.lender.weight))
+
+
+def test_an_external_parameter_is_registered_with_the_module_that_uses_it(store: Path) -> None:
+    def steps(engine: orlop.Engine) -> list[float]:
+        orlop.zero.register_external_parameter(engine.module, engine.module.lender.weight)
+        return regression(engine)
+
+    run_both(Borrowing, steps, store)

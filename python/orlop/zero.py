@@ -1,0 +1,62 @@
+"""Parameters that live in the store, seen by a program: by DeepSpeed's names.
+
+A module's own parameters are there while its forward runs. For everything else:
+
+with orlop.zero.GatheredParameters(model.head.weight):
+    print(model.head.weight.norm())
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor, nn
+
+from .engine import open_engines
+from .errors import InvalidArgumentError
+
+__all__ = ["GatheredParameters", "register_external_parameter"]
+
+
+@contextlib.contextmanager
+def GatheredParameters(
+    params: Tensor | nn.Module | Iterable[Tensor],
+    modifier_rank: int | None = None,
+    fwd_module: nn.Module | None = None,
+    enabled: bool = True,
+) -> Iterator[None]:
+    """Has parameters in memory inside the block, whatever limits say; those that are there anyway stay as they are.
+
+    params: parameters, or a module whose own and whose children's are meant.
+    modifier_rank: a rank whose changes are kept: masters take the new values, moments stay. None: changes are lost.
+    fwd_module: a module that uses them in its forward, as `register_external_parameter` says it.
+    """
+    tensors = _tensors(params)
+    with contextlib.ExitStack() as stack:
+        for engine in open_engines() if enabled else []:
+            units = engine._units
+            if fwd_module is not None:
+                for tensor in tensors:
+                    units.register_external(fwd_module, tensor)
+            gathered = stack.enter_context(units.gathered(tensors))
+            if modifier_rank is not None:
+                stack.callback(engine._write_back, gathered)
+        yield
+
+
+def register_external_parameter(module: nn.Module, parameter: Tensor) -> None:
+    """Says that a module's forward uses a parameter that is another module's, so that it is there then."""
+    if not isinstance(module, nn.Module) or not isinstance(parameter, Tensor):
+        raise InvalidArgumentError(
+            f"register_external_parameter: on a {type(module).__name__} and a {type(parameter).__name__}: must be a "
+            "module and a parameter"
+        )
+    for engine in open_engines():
+        engine._units.register_external(module, parameter)
+
+
+def _tensors(params: Tensor | nn.Module | Iterable[Tensor]) -> list[Tensor]:
+    if isinstance(params, nn.Module):
+        return list(params.parameters())
+    return [params] if isinstance(params, Tensor) else list(params)
