@@ -32,7 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="finetune.py",
         description="Fine-tunes SmolLM2-135M-Instruct, every parameter of it, on the King James Bible, with its "
-        "parameters and optimizer states in a store on disk, under a host-memory budget a third of what training takes.",
+        "parameters and optimizer states in a store on disk, in a third of the memory that takes otherwise.",
     )
     parser.add_argument("--steps", type=_positive, default=80, help="updates, unless --minutes ends first (80)")
     parser.add_argument("--minutes", type=float, default=4.0, help="time limit for training; steps adapt to it (4)")

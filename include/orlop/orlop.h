@@ -511,7 +511,7 @@ typedef struct orlop_stats {
 ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);
 
 /* What was decided and why, as a JSON object: config entries, units, blocks, tiers and their bytes, the queue and
- * its calibration, kernels, store path. Buffer rules as for orlop_config_resolve. */
+ * its calibration, kernels, store path; host_available_bytes, what the machine or its cgroup can give now. Buffer rules as for orlop_config_resolve. */
 ORLOP_API orlop_status orlop_engine_describe(orlop_engine *engine, char *buffer, size_t capacity_bytes,
                                              size_t *needed_bytes);
 

@@ -66,7 +66,7 @@ class StoredUnit:
         with torch.inference_mode(False):
             self._flat = torch.empty(info.elements, dtype=_TORCH_TYPES[DType(info.dtype)], device=device)
             self._gone = torch.empty(0, dtype=self._flat.dtype, device=device)
-        self._bytes = self._flat.untyped_storage().nbytes()
+        self.bytes = self._flat.untyped_storage().nbytes()
         self._views: list[Tensor] = []
 
     def add(self, parameter: Parameter, first: int) -> None:
@@ -87,7 +87,7 @@ class StoredUnit:
     def fetch(self) -> None:
         if self.is_live:
             return
-        self._flat.untyped_storage().resize_(self._bytes)
+        self._flat.untyped_storage().resize_(self.bytes)
         stream = torch.cuda.current_stream(self._flat.device).cuda_stream if self._flat.is_cuda else 0
         self._native.unshard(self.number, self._flat.data_ptr(), stream)
         for parameter, view in zip(self.members, self._views, strict=True):
@@ -171,7 +171,7 @@ class Units:
         self._by_number: dict[int, StoredUnit] = {}  # by the engine's id of the parameter
         self._backwards = 0
         self._handles: list[Any] = []
-        self._model = model
+        self._native = native
         for parameter in parameters:
             number, first = native.place(parameter.number)
             if native.unit(number).flags & UNIT_STORED:
@@ -307,6 +307,10 @@ class Units:
 
     # ---- All at once ----
 
+    def _room(self) -> int:
+        available = self._native.describe().get("host_available_bytes", 0) if self._units else 0
+        return int(0.9 * available)
+
     @contextlib.contextmanager
     def gathered(self, tensors: Iterable[Tensor]) -> Iterator[list[Parameter]]:
         """Has the units of these parameters in memory, whatever limits say; gives the parameters."""
@@ -323,7 +327,16 @@ class Units:
             self._give_up_idle([])
 
     def move_out(self) -> None:
-        """Gives every parameter memory of torch's own with its values, as long as the engine can still say them."""
+        """Gives every parameter memory of torch's own with its values, where they fit and the engine can say them."""
+        whole, room = sum(unit.bytes for unit in self._units.values()), self._room()
+        if whole > room:
+            _log.logger.warning(
+                "close: the parameters that lived in the store (%d bytes) do not fit into memory (%d bytes are free): "
+                "they are empty now; save a checkpoint before, and export weights from that",
+                whole,
+                room,
+            )
+            self._units.clear()
         try:
             for unit in self._units.values():
                 unit.fetch()

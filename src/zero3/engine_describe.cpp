@@ -1,6 +1,7 @@
 // What an engine decided and why, for people and tools.
 #include <nlohmann/json.hpp>
 
+#include "numa/host_memory.hpp"
 #include "zero3/committed.hpp"
 
 namespace orlop::zero3 {
@@ -55,6 +56,7 @@ std::string Engine::describe() {
               {"run_id", options_.run_id},
               {"device", device_->description()},
               {"kernels", {{"isa", cpu_adam::name_of(isa_)}, {"threads", workers_.thread_count()}}}};
+  if (const auto host = numa::host_memory()) out["host_available_bytes"] = host->available_bytes;
   if (committed_ != nullptr) {
     const Committed& c = *committed_;
     out["units"] = units_of(c.units, params_);

@@ -350,3 +350,13 @@ def test_an_external_parameter_is_registered_with_the_module_that_uses_it(store:
         return regression(engine)
 
     run_both(Borrowing, steps, store)
+
+
+def test_parameters_that_do_not_fit_stay_empty_at_the_end(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = TwoLayers()
+    engine = orlop.initialize(model=model, config=stored(store))[0]
+    monkeypatch.setattr(type(engine._units), "_room", lambda _: 100)
+    engine.close()
+    assert live(model) == [] and "do not fit into memory (100 bytes are free)" in caplog.text
