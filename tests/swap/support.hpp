@@ -63,14 +63,15 @@ inline const numa::Topology& topology() {
 inline constexpr PlaneSet kSplit = {Plane::lo, Plane::exp_avg, Plane::exp_avg_sq};
 inline constexpr PlaneSet kSeparate = {Plane::master, Plane::exp_avg, Plane::exp_avg_sq};
 inline constexpr PlaneSet kFloat = {Plane::exp_avg, Plane::exp_avg_sq};
+inline constexpr PlaneSet kStored = {Plane::lo, Plane::exp_avg, Plane::exp_avg_sq, Plane::param};
 
 // Sizes from the smallest there is to several chunks with a tail, all kinds of planes.
 inline std::vector<BlockSpec> random_blocks(std::mt19937_64& random, std::size_t count) {
-  constexpr PlaneSet kSets[] = {kSplit, kSeparate, kFloat};
+  constexpr PlaneSet kSets[] = {kSplit, kSeparate, kFloat, kStored};
   std::vector<BlockSpec> blocks;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t largest = random() % 3 == 0 ? 200 : 20;
-    blocks.push_back({(1 + random() % largest) * 2048, kSets[random() % 3]});
+    blocks.push_back({(1 + random() % largest) * 2048, kSets[random() % std::size(kSets)]});
   }
   blocks.front().elements = 2048;
   blocks.back().elements = kChunkElements + 2048;
