@@ -8,6 +8,7 @@
 #include "bench/io_run.hpp"
 #include "bench/options.hpp"
 #include "bench/step_run.hpp"
+#include "bench/trace_run.hpp"
 #include "bench/warnings.hpp"
 
 namespace orlop::bench {
@@ -25,6 +26,7 @@ Result<> run(const Command& command) {
   TRY(collect_warnings());
   if (const auto* const io = std::get_if<IoArguments>(&command)) return run_io(*io);
   if (const auto* const adam = std::get_if<AdamArguments>(&command)) return run_adam(*adam);
+  if (const auto* const trace = std::get_if<TraceArguments>(&command)) return run_trace(*trace);
   return run_step(std::get<StepArguments>(command));
 }
 

@@ -15,7 +15,7 @@
 namespace orlop::bench {
 namespace {
 
-constexpr std::array<std::string_view, 3> kSubcommands = {"step", "io", "adam"};
+constexpr std::array<std::string_view, 4> kSubcommands = {"step", "io", "adam", "trace"};
 
 constexpr const char* kOverview =
     R"(Measures what this machine can do when a model's optimizer states live in memory or on NVMe, and what limits it.
@@ -31,8 +31,9 @@ constexpr const char* kOverviewExamples =
   offload_bench step --params 500M --nvme_path /data     a size of your own
   offload_bench io --nvme_path /data                     the drive alone, beside a raw loop
   offload_bench adam                                     the arithmetic alone, beside memory
+  offload_bench trace gpt.json                           what planning saves, on a recorded trace
 
-`offload_bench step --help` (and io, adam) explains each. Without a subcommand, options are those of `step`.
+`offload_bench step --help` (and io, adam, trace) explains each. Without a subcommand, options are those of `step`.
 Exit status: 0; 1 after an error, with one sentence on standard error; 2 for a wrong command line; 130 after Ctrl-C.)";
 
 constexpr const char* kStepText =
@@ -77,6 +78,27 @@ constexpr const char* kAdamExamples =
   offload_bench adam
   offload_bench adam --dtype fp32 --elements 64M --threads 8
   ORLOP_CPU=avx2 offload_bench adam                      another instruction set: scalar, avx2 or avx512)";
+
+constexpr const char* kTraceText =
+    R"(Runs recorded steps of a model on a virtual clock, with parameters on a drive that reads at a fixed rate and memory for
+some of them, and compares the engine's plan with a cache that evicts what was used the longest ago and with DeepSpeed's
+rule (prefetch bucket, max_live_parameters, max_reuse_distance). Nothing is measured but the time that planning takes.
+
+FILE is JSON:
+  {"format": "orlop-trace-1", "model": NAME,
+   "units": [[MODULE, ELEMENTS], ...],             in the order of registration
+   "steps": [[[UNIT, KIND, SECONDS], ...], ...]}   uses in order; UNIT counts from 0; KIND is "f" (forward), "r"
+                                                   (recompute) or "b" (backward); SECONDS of compute until the next use
+
+The table, column by column: bytes read and time waited in a step once steps repeat (the mean of two more rounds of the
+file's steps), the step's time, its compute in percent of that, the most elements live at a time; bytes and waiting of
+the first step, which has no trace yet. DeepSpeed's rule may exceed the limit of live elements, the others never do.)";
+
+constexpr const char* kTraceExamples =
+    R"(Examples:
+  offload_bench trace gpt.json                           memory for a quarter of the model
+  offload_bench trace gpt.json --live 500M --read 7G     memory and drive of your own
+  offload_bench trace moe.json --pin 100M --json out.json)";
 
 // A value in a type of its own notation ("500M", "48G"): parsed at once, so that a wrong one is an error of its option.
 template <typename Parse, typename Target>
@@ -230,6 +252,27 @@ void add_adam(CLI::App& app, AdamArguments& o) {
   add_output_options(adam, o.json_file);
 }
 
+void add_trace(CLI::App& app, TraceArguments& o) {
+  CLI::App& trace = *app.add_subcommand("trace", "");
+  trace.add_option("FILE", o.file, "The recorded trace")->required()->type_name("");
+  add_quantity(trace, "--live", o.live, parse_count, "Elements live at a time (default: a quarter of the model)")
+      ->type_name("N");
+  add_quantity(trace, "--reuse", o.reuse, parse_count,
+               "Release what is not used again before so many elements\n"
+               "(default: no limit; for DeepSpeed's rule as --live)")
+      ->type_name("N");
+  add_quantity(trace, "--prefetch", o.prefetch, parse_count,
+               "Elements read ahead (default: no limit; for DeepSpeed's rule 50M)")
+      ->type_name("N");
+  add_quantity(trace, "--persistence", o.persistence, parse_count, "Units up to this size stay live (default: none)")
+      ->type_name("N");
+  add_quantity(trace, "--pin", o.pin_bytes, parse_bytes, "More memory, for units that the plan pins (default: none)")
+      ->type_name("BYTES");
+  add_quantity(trace, "--read", o.read_bytes_per_s, parse_count, "Bytes that the drive reads in a second (default 5G)")
+      ->type_name("N");
+  add_output_options(trace, o.json_file);
+}
+
 // One option: its name and value, then what it does from a fixed column on.
 std::string option_lines(const CLI::Option& option) {
   constexpr std::size_t kColumn = 22;
@@ -255,13 +298,14 @@ std::string help_page(const CLI::App& app, const char* text, const char* example
 }
 
 std::string overview_page() {
-  return fmt::format("usage: offload_bench [step | io | adam] [OPTION...]\n\n{}\n\n{}\n", kOverview, kOverviewExamples);
+  return fmt::format("usage: offload_bench [step | io | adam | trace] [OPTION...]\n\n{}\n\n{}\n", kOverview, kOverviewExamples);
 }
 
 std::string help_for(const CLI::App& app, const std::string& subcommand) {
   if (subcommand == "step") return help_page(*app.get_subcommand(subcommand), kStepText, kStepExamples);
   if (subcommand == "io") return help_page(*app.get_subcommand(subcommand), kIoText, kIoExamples);
   if (subcommand == "adam") return help_page(*app.get_subcommand(subcommand), kAdamText, kAdamExamples);
+  if (subcommand == "trace") return help_page(*app.get_subcommand(subcommand), kTraceText, kTraceExamples);
   return overview_page();
 }
 
@@ -312,12 +356,14 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   StepArguments step;
   IoArguments io;
   AdamArguments adam;
+  TraceArguments trace;
   CLI::App app;
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   add_step(app, step);
   add_io(app, io);
   add_adam(app, adam);
+  add_trace(app, trace);
 
   std::vector<std::string> arguments = with_subcommand(argc, argv);
   if (!arguments[0].starts_with('-') && !is_subcommand(arguments[0])) {
@@ -337,6 +383,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   }
   if (subcommand == "io") return io;
   if (subcommand == "adam") return adam;
+  if (subcommand == "trace") return trace;
   if (const auto sound = check_together(step); !sound) return usage_error(sound.error().message, subcommand);
   return step;
 }

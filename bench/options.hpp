@@ -60,12 +60,23 @@ struct AdamArguments {
   std::string json_file;
 };
 
+struct TraceArguments {
+  std::string file;
+  std::optional<std::uint64_t> live;
+  std::optional<std::uint64_t> reuse;
+  std::optional<std::uint64_t> prefetch;
+  std::optional<std::uint64_t> persistence;
+  std::optional<std::uint64_t> pin_bytes;
+  std::uint64_t read_bytes_per_s = 5'000'000'000;
+  std::string json_file;
+};
+
 // Help was asked for: what to print.
 struct HelpText {
   std::string text;
 };
 
-using Command = std::variant<StepArguments, IoArguments, AdamArguments, HelpText>;
+using Command = std::variant<StepArguments, IoArguments, AdamArguments, TraceArguments, HelpText>;
 
 // Error: ORLOP_INVALID_ARGUMENT with a sentence about the first argument that is wrong.
 Result<Command> parse_command_line(int argc, const char* const* argv);

@@ -266,8 +266,20 @@ class Reports(BenchTest):
         for case in report["adam"]:
             self.assertGreater(case["roof_fraction"]["median"], 0)
 
+    def test_a_plan_stands_beside_other_rules(self) -> None:
+        traces = Path(__file__).parents[1] / "zero3" / "traces"
+        report = self.report("trace", str(traces / "gpt.json"))["trace"]
+        plan, lru, deepspeed = (policy["step"] for policy in report["policies"])
+        self.assertLess(plan["bytes_fetched"], min(lru["bytes_fetched"], deepspeed["bytes_fetched"]))
+        self.assertLess(plan["stall_seconds"], min(lru["stall_seconds"], deepspeed["stall_seconds"]))
+        self.assertLessEqual(plan["peak_live_elements"], report["max_live_elements"])
+        self.assertEqual(report["differing_uses"], {})
+        moe = self.report("trace", str(traces / "moe.json"))["trace"]
+        self.assertTrue(all("expert" in name for name in moe["differing_uses"]), moe["differing_uses"])
+
     def test_help_is_there_and_needs_no_directory(self) -> None:
-        for arguments in (["--help"], ["step", "--help"], ["io", "-h"], ["adam", "--help"], ["--version"]):
+        for arguments in (["--help"], ["step", "--help"], ["io", "-h"], ["adam", "--help"], ["trace", "--help"],
+                          ["--version"]):
             done = run(*arguments)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("offload_bench", done.stdout)

@@ -75,6 +75,19 @@ TEST(Options, OfIoAndAdamAreTaken) {
   EXPECT_EQ(adam.threads, 8);
 }
 
+TEST(Options, OfTraceAreTaken) {
+  const auto o = std::get<TraceArguments>(*parsed({"trace", "gpt.json", "--live", "1B", "--reuse", "2B", "--prefetch", "3M",
+                                                   "--persistence", "4k", "--pin", "5G", "--read", "6G", "--json", "o"}));
+  EXPECT_EQ(o.file, "gpt.json");
+  EXPECT_EQ(o.live, 1'000'000'000u);
+  EXPECT_EQ(o.reuse, 2'000'000'000u);
+  EXPECT_EQ(o.prefetch, 3'000'000u);
+  EXPECT_EQ(o.persistence, 4'000u);
+  EXPECT_EQ(o.pin_bytes, 5ull << 30);
+  EXPECT_EQ(o.read_bytes_per_s, 6'000'000'000u);
+  EXPECT_EQ(o.json_file, "o");
+}
+
 TEST(Options, AWrongValueIsNamedWithItsOption) {
   EXPECT_THAT(error_of({"--params", "many"}), HasSubstr("--params: \"many\": must be a count such as 500M"));
   EXPECT_THAT(error_of({"--device", "usb"}), HasSubstr("--device: \"usb\": must be one of none, cpu, nvme"));
@@ -82,6 +95,7 @@ TEST(Options, AWrongValueIsNamedWithItsOption) {
   EXPECT_THAT(error_of({"--steps", "0"}), HasSubstr("--steps"));
   EXPECT_THAT(error_of({"--ram", "8X"}), HasSubstr("--ram"));
   EXPECT_THAT(error_of({"io"}), HasSubstr("--nvme_path is required"));
+  EXPECT_THAT(error_of({"trace"}), HasSubstr("FILE is required"));
   EXPECT_THAT(error_of({"--model", "gpt2", "--params", "1M"}), HasSubstr("excludes"));
   EXPECT_THAT(error_of({"--nvme-paht", "/d"}), HasSubstr("--nvme-paht"));
 }
@@ -94,7 +108,7 @@ TEST(Options, ThatDoNotGoTogetherAreRefused) {
 }
 
 TEST(Options, AnUnknownSubcommandIsAnsweredWithTheKnown) {
-  EXPECT_THAT(error_of({"disk"}), HasSubstr("known are step, io, adam"));
+  EXPECT_THAT(error_of({"disk"}), HasSubstr("known are step, io, adam, trace"));
 }
 
 TEST(Options, ErrorsAreOneSentenceThatSaysWhereHelpIs) {
@@ -116,10 +130,12 @@ TEST(Options, HelpShowsWhatOneCanType) {
   EXPECT_THAT(page, HasSubstr("llama-7b"));
   EXPECT_THAT(help({"io", "--help"}), HasSubstr("--rounds"));
   EXPECT_THAT(help({"adam", "-h"}), HasSubstr("ORLOP_CPU=avx2"));
+  EXPECT_THAT(help({"trace", "--help"}), HasSubstr("orlop-trace-1"));
 }
 
 TEST(Options, HelpFitsATerminal) {
-  for (const std::string& page : {help({"--help"}), help({"step", "--help"}), help({"io", "--help"}), help({"adam", "--help"})}) {
+  for (const std::string& page : {help({"--help"}), help({"step", "--help"}), help({"io", "--help"}),
+                                  help({"adam", "--help"}), help({"trace", "--help"})}) {
     std::size_t begin = 0;
     while (begin < page.size()) {
       const std::size_t end = page.find('\n', begin);
