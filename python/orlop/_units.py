@@ -56,7 +56,8 @@ class StoredUnit:
         self.is_frozen = bool(info.flags & UNIT_FROZEN)
         self.members: list[Parameter] = []
         self.is_live = False
-        self.uses = 0  # modules in whose forward it is, and gathers
+        self.uses = 0  # modules in whose forward it is
+        self.gathers = 0
         self.is_owned = False  # by a backward pass
         self.is_done = False  # that backward pass needs it no more
         self.backward = -1  # the number of that pass
@@ -82,7 +83,7 @@ class StoredUnit:
 
     @property
     def is_idle(self) -> bool:
-        return self.is_live and self.uses == 0 and not self.is_owned
+        return self.uses == 0 and self.gathers == 0 and not self.is_owned
 
     def fetch(self) -> None:
         if self.is_live:
@@ -167,6 +168,7 @@ class Units:
 
     def __init__(self, native: NativeEngine, model: nn.Module, parameters: list[Parameter]) -> None:
         self._units: dict[int, StoredUnit] = {}
+        self._live: set[StoredUnit] = set()
         self._unit_of: dict[int, StoredUnit] = {}  # by id of the tensor
         self._by_number: dict[int, StoredUnit] = {}  # by the engine's id of the parameter
         self._backwards = 0
@@ -236,7 +238,7 @@ class Units:
                 self._own(unit, again=True)
             else:
                 unit.uses += 1
-                unit.fetch()
+                self._fetch(unit)
         self._give_up_idle(units)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -267,12 +269,12 @@ class Units:
         if unit.is_done:
             return
         unit.is_owned = True
-        unit.fetch()
+        self._fetch(unit)
 
     def _finish(self, unit: StoredUnit) -> None:
         unit.is_done, unit.is_owned = True, False
-        if unit.uses == 0:
-            unit.give_up()
+        if unit.is_idle:
+            self._give_up(unit)
 
     def note_gradient(self, number: int) -> None:
         """The engine has taken a parameter's gradient."""
@@ -286,24 +288,31 @@ class Units:
     def end_backward(self) -> None:
         """No backward pass is running any more."""
         self._backwards += 1
-        for unit in self._units.values():
+        for unit in self._live:
             unit.is_owned = False
             unit.calls = 0
         self._give_up_idle([])
 
     def start_over(self) -> None:
         """Before a forward pass of the whole model: what an exception has left half done counts no more."""
-        for unit in self._units.values():
+        for unit in self._live:
             unit.uses = 0
         self.end_backward()
 
     def end_forward(self) -> None:
         self._give_up_idle([])
 
+    def _fetch(self, unit: StoredUnit) -> None:
+        unit.fetch()
+        self._live.add(unit)
+
+    def _give_up(self, unit: StoredUnit) -> None:
+        unit.give_up()
+        self._live.discard(unit)
+
     def _give_up_idle(self, but: list[StoredUnit]) -> None:
-        for unit in self._units.values():
-            if unit.is_idle and unit not in but:
-                unit.give_up()
+        for unit in [unit for unit in self._live if unit.is_idle and unit not in but]:
+            self._give_up(unit)
 
     # ---- All at once ----
 
@@ -317,13 +326,13 @@ class Units:
         wanted = {id(tensor) for tensor in tensors}
         units = list(dict.fromkeys(unit for key, unit in self._unit_of.items() if key in wanted))
         for unit in units:
-            unit.uses += 1
-            unit.fetch()
+            unit.gathers += 1
+            self._fetch(unit)
         try:
             yield [member for unit in units for member in unit.members if id(member.tensor) in wanted]
         finally:
             for unit in units:
-                unit.uses = max(0, unit.uses - 1)
+                unit.gathers -= 1
             self._give_up_idle([])
 
     def move_out(self) -> None:

@@ -318,6 +318,8 @@ def test_gathered_parameters_are_there_and_can_be_changed(store: Path) -> None:
         with orlop.zero.GatheredParameters(model.first.weight):
             assert torch.equal(model.first.weight, expected.first.weight.bfloat16())
             model.first.weight.data.zero_()
+            engine(batches(1)[0][0].bfloat16())
+            assert "first.weight" in live(model)
         assert live(model) == []
         assert values(engine)["first.weight"].any()
         with orlop.zero.GatheredParameters(model, modifier_rank=0):
