@@ -50,4 +50,5 @@ def test_training_takes_a_third_of_what_parameters_and_states_are(tmp_path: Path
     assert whole > 1_500_000_000
     assert planned <= 352 * 2**20
     assert taken * 3 <= whole, f"{taken / 2**20:.0f} MiB of {whole / 2**20:.0f} MiB"
+    assert taken <= 1.02 * planned + 64 * 2**20, f"{taken} bytes, {planned} were planned"
     assert list(tmp_path.rglob("*.store")) == []
