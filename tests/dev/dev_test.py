@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEV = ROOT / "dev"
-SCRIPTS = [DEV, ROOT / ".ci/run", ROOT / "tests/dev/everything.sh", ROOT / "python/make_wheel.sh"]
+SOURCED = [ROOT / "tests/dev/everything.sh", ROOT / "python/make_wheel.sh", ROOT / "bench/peers/run.sh"]
+SCRIPTS = [DEV, ROOT / ".ci/run", *SOURCED]
 
 
 def dev(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -155,10 +155,13 @@ def test_commands_of_dev_exist(place: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("place", "words"), [row for row in SHELL if row[1][:2] == ["./dev", "bench"]])
-def test_arguments_of_offload_bench_exist(place: str, words: list[str]) -> None:
+def test_arguments_of_bench_exist(place: str, words: list[str]) -> None:
     arguments = words[2:]
     subcommand = [arguments.pop(0)] if not arguments[0].startswith("-") else ["step"]
-    described = subprocess.check_output([BUILD / "bench/offload_bench", *subcommand, "--help"], text=True)
+    program: list[str | Path] = [BUILD / "bench/offload_bench", *subcommand]
+    if subcommand == ["peers"]:
+        program = [ROOT / "dev", "bench", "peers"]
+    described = subprocess.check_output([*program, "--help"], text=True)
     for option in (word for word in arguments if word.startswith("--") and word != "--help"):
         assert re.search(rf"{option}\b", described), f"{place}: {option}"
 
