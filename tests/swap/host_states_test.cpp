@@ -39,7 +39,7 @@ TEST(HostStates, TakesWhatWasSaid) {
   const auto states = make_host_states(topology(), blocks).value();
   EXPECT_EQ(states->use().host_bytes, host_states_bytes(blocks));
   EXPECT_EQ(states->use().nvme_bytes, 0u);
-  EXPECT_LE(host_states_bytes(blocks), planes_bytes(blocks) + blocks.size() * (3 * 4096 + 64));
+  EXPECT_LE(host_states_bytes(blocks), planes_bytes(blocks) + blocks.size() * (4 * 4096 + 64)) << "a page per plane, and tables";
 }
 
 TEST(HostStates, StopsBetweenBlocksWhenCancelled) {
