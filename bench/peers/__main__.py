@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 
@@ -19,8 +18,6 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 def write(run: Run, report: str) -> None:
-    if run.chosen.json:
-        run.chosen.json.write_text(json.dumps(run.values(), indent=1) + "\n")
     if run.chosen.write_docs:
         tables.put(_PAGES[0], _MARKERS, report)
         rows = tables.five_rows(run.cells, costs(run.cells))

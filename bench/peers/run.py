@@ -64,7 +64,8 @@ class Run:
                 self._tune(case, shape, aio)
             for group in plan.groups(case, systems, shape.params, self.budget):
                 self.cells += self.measurement.run(group, shape, self.tunings)
-        put_beside(self.cells, ORLOP)
+            put_beside(self.cells, ORLOP)
+            self.save()
 
     def _shape(self, cases: Sequence[Case]) -> Shape:
         """One size for all cases of a precision, or the cost of offload could not be told."""
@@ -112,6 +113,11 @@ class Run:
         aio = [tuned.config["aio"] for tuned in self.tunings.values() if "aio" in tuned.config]
         told = [f"DeepSpeed's tuning: {'; '.join(chosen)}."] if chosen else []
         return told + ([f"Its aio block: `{json.dumps(aio[0])}`."] if aio else [])
+
+    def save(self) -> None:
+        """After every case: a run is long."""
+        if self.chosen.json:
+            self.chosen.json.write_text(json.dumps(self.values(), indent=1) + "\n")
 
     def values(self) -> dict[str, Any]:
         """Everything, for --json."""

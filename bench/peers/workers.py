@@ -30,6 +30,7 @@ class Worker:
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
                 [python, "-m", "peers.worker", setting.text()],
+                bufsize=0,  # closing has nothing left to send to one that is gone
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -65,7 +66,6 @@ class Worker:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(command.encode() + b"\n")
-            self._process.stdin.flush()
         except BrokenPipeError:
             raise WorkerFailed(self._last_words(command)) from None
         return self._answer(command)

@@ -304,6 +304,7 @@ def test_a_killed_worker_is_a_message_and_not_a_wait(tmp_path: Path) -> None:
     with worker(TORCH, MEMORY, tmp_path / "killed") as running:
         running.wait_until_ready()
         running._process.kill()
+        running._process.wait()
         with pytest.raises(errors.WorkerFailed, match="killed by SIGKILL"):
             running.step()
 
