@@ -245,14 +245,13 @@ class Resolver {
 
   void derive_offload() {
     if (is_true(kOldDevice)) derive_device();
-    if (is_given(kSlabs) && get<std::int64_t>(kSlabs) < kLeastSlabs) {
-      notes_.push_back(
-          fmt::format("config: on {} ({}): raised to {}: one slab is read, one updated, one written",
-                      shown(kSlabs), shown(value(kSlabs)), kLeastSlabs));
-      set_derived(kSlabs, kLeastSlabs,
-                  fmt::format("{} in the file, raised: one slab is read, one updated, one written",
-                              get<std::int64_t>(kSlabs)));
-    }
+    raise_to(kSlabs, kLeastSlabs, "one slab is read, one updated, one written");
+  }
+
+  void raise_to(std::string_view path, std::int64_t least, std::string_view why) {
+    if (!is_given(path) || get<std::int64_t>(path) >= least) return;
+    notes_.push_back(fmt::format("config: on {} ({}): raised to {}: {}", shown(path), shown(value(path)), least, why));
+    set_derived(path, least, fmt::format("{} in the file, raised: {}", get<std::int64_t>(path), why));
   }
 
   void derive_device() {
@@ -278,11 +277,7 @@ class Resolver {
       return refuse(kParamPath, "is not {} ({}), and a run has one store; write the same", shown(kPath),
                     shown(value(kPath)));
     }
-    if (is_given(kParamSlabs) && get<std::int64_t>(kParamSlabs) < kLeastParamSlabs) {
-      notes_.push_back(fmt::format("config: on {} ({}): raised to {}: one is read, one copied from", shown(kParamSlabs),
-                                   shown(value(kParamSlabs)), kLeastParamSlabs));
-      set_derived(kParamSlabs, kLeastParamSlabs, "raised: one is read, one copied from");
-    }
+    raise_to(kParamSlabs, kLeastParamSlabs, "one is read, one copied from");
   }
 
   void check_offload() {
@@ -482,17 +477,16 @@ class Resolver {
             .initial_accumulator = get<double>("optimizer.params.initial_accumulator_value")};
   }
 
+  OffloadDevice offload_device(std::string_view path) {
+    const json& device = value(path);
+    return device == "nvme" ? OffloadDevice::nvme : device == "cpu" ? OffloadDevice::cpu : OffloadDevice::none;
+  }
+
   void fill_offload(Config& config) {
-    const json& device = value(kDevice);
-    config.offload_optimizer = device == "nvme"  ? OffloadDevice::nvme
-                               : device == "cpu" ? OffloadDevice::cpu
-                                                 : OffloadDevice::none;
+    config.offload_optimizer = offload_device(kDevice);
     config.nvme_path = get_optional<std::string>(kPath).value_or("");
     config.slab_count = get_optional<unsigned>(kSlabs).value_or(0);
-    const json& param_device = value(kParamDevice);
-    config.offload_param = param_device == "nvme"  ? OffloadDevice::nvme
-                           : param_device == "cpu" ? OffloadDevice::cpu
-                                                   : OffloadDevice::none;
+    config.offload_param = offload_device(kParamDevice);
     config.param_slab_count = get_optional<unsigned>(kParamSlabs).value_or(0);
     config.prefetch_elements = get<std::uint64_t>("zero_optimization.stage3_prefetch_bucket_size");
     config.param_persistence_elements = get<std::uint64_t>("zero_optimization.stage3_param_persistence_threshold");

@@ -70,6 +70,10 @@ class Device {
   virtual Result<std::uint64_t> free_bytes() = 0;
 };
 
+// A copy in `stream`'s order that has ended when this returns.
+Result<> copy_and_wait(Device& device, void* destination, const void* source, std::uint64_t bytes, CopyKind kind,
+                       Stream stream);
+
 Result<std::unique_ptr<Device>> make_host_device();
 // ORLOP_UNSUPPORTED when built without CUDA or no driver or device is there; ORLOP_NOT_FOUND when the index
 // is not one of cuda_device_count().

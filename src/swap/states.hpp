@@ -21,6 +21,7 @@
 #include "swap/checkpoint_ref.hpp"
 #include "swap/saved_store.hpp"
 #include "swap/space.hpp"
+#include "swap/sums.hpp"
 
 namespace orlop::swap {
 
@@ -47,8 +48,11 @@ struct PlaneView {
   std::span<std::uint64_t> read;
   std::uint64_t whole_chunk_bytes;
 
-  [[nodiscard]] std::uint64_t chunk_bytes(std::uint64_t chunk) const {
-    return std::min(whole_chunk_bytes, bytes - chunk * whole_chunk_bytes);
+  // Stores the sum of a chunk as it is now; nothing where none is wanted.
+  void sum_chunk(std::uint64_t chunk) const {
+    if (chunk >= read.size()) return;
+    const std::uint64_t first = chunk * whole_chunk_bytes;
+    read[chunk] = sum_of({memory + first, std::min(whole_chunk_bytes, bytes - first)});
   }
 };
 using PlaneReader = std::function<void(const PlaneView&)>;

@@ -307,7 +307,8 @@ Result<> Engine::allocate(Committed& c) {
   TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
   c.buffers.emplace(std::move(buffers));
   c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);
-  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, workers_, *device_, isa_, groups_.optimizer(), options_.arithmetic});
+  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, workers_, *device_, isa_, groups_.optimizer(),
+                              options_.arithmetic});
   TRY_ASSIGN(Update update, Update::create(*c.parts));
   c.update.emplace(std::move(update));
   TRY_ASSIGN(c.states, make_states(c.memory, block_specs(c.units, c.blocks, groups_.optimizer())));
@@ -342,19 +343,23 @@ Result<std::pair<std::uint32_t, std::uint64_t>> Engine::place(std::uint32_t id) 
 
 Result<Unit> Engine::unit(std::uint32_t unit) {
   const std::lock_guard lock(mutex_);
-  TRY(expect_ready("unit"));
-  const auto& units = committed_->units.units;
-  if (unit < units.size()) return units[unit];
-  return fail(ORLOP_INVALID_ARGUMENT, "unit: on {}: there are {}", unit, units.size());
+  TRY(expect_unit("unit", unit));
+  return committed_->units.units[unit];
+}
+
+Result<> Engine::expect_unit(const char* what, std::uint32_t unit) const {
+  TRY(expect_ready(what));
+  const std::size_t count = committed_->units.units.size();
+  if (unit < count) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on unit {}: there are {}", what, unit, count);
 }
 
 Result<> Engine::expect_stored_unit(const char* what, std::uint32_t unit) const {
-  TRY(expect_ready(what));
-  const auto& units = committed_->units.units;
-  if (unit >= units.size()) return fail(ORLOP_INVALID_ARGUMENT, "{}: on unit {}: there are {}", what, unit, units.size());
-  if (units[unit].home == Home::store) return {};
-  return fail(ORLOP_INVALID_ARGUMENT, "{}: on unit {} (\"{}\" and {} more): it is in memory: use orlop_param_address", what,
-              unit, params_[units[unit].params.front()].name, units[unit].params.size() - 1);
+  TRY(expect_unit(what, unit));
+  const Unit& found = committed_->units.units[unit];
+  if (found.home == Home::store) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on unit {} (\"{}\" and {} more): it is in memory: use orlop_param_address",
+              what, unit, params_[found.params.front()].name, found.params.size() - 1);
 }
 
 Result<> Engine::unshard(std::uint32_t unit, void* destination, device::Stream stream) {
@@ -369,8 +374,7 @@ Result<> Engine::unshard(std::uint32_t unit, void* destination, device::Stream s
 
 Result<> Engine::reshard(std::uint32_t unit) {
   const std::lock_guard lock(mutex_);
-  TRY(expect_stored_unit("reshard", unit));
-  return committed_->flow->reshard(unit);
+  return expect_stored_unit("reshard", unit);  // in this version nothing depends on what is unsharded
 }
 
 Result<> Engine::read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination) {

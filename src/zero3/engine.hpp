@@ -144,6 +144,7 @@ class Engine {
   Result<> expect_ready(const char* what) const;
   bool is_external() const;
   bool has_stored_params() const;
+  Result<> expect_unit(const char* what, std::uint32_t unit) const;
   Result<> expect_stored_unit(const char* what, std::uint32_t unit) const;
   void choose_homes();
   Result<> expect_param(const char* what, std::uint32_t id) const;

@@ -64,14 +64,8 @@ Result<> Engine::grad_ready(std::uint32_t id, const void* gradient, Dtype dtype,
 // Copied to the host in the order of the stream that made it, then taken like any other.
 Result<> Engine::take_from_device(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream) {
   landing_.resize(params_[id].numel * bytes_of(dtype));
-  TRY_ASSIGN(const device::Event landed, device_->make_event());
-  const auto copied = [&]() -> Result<> {
-    TRY(device_->copy(landing_.data(), gradient, landing_.size(), device::CopyKind::device_to_host, stream));
-    TRY(device_->record(landed, stream));
-    return device_->synchronize(landed);
-  }();
-  device_->destroy(landed);
-  TRY(copied);
+  TRY(device::copy_and_wait(*device_, landing_.data(), gradient, landing_.size(), device::CopyKind::device_to_host,
+                            stream));
   committed_->grads->take(id, landing_.data(), dtype);
   return {};
 }

@@ -319,8 +319,7 @@ Result<json> client_of(std::string_view call, const std::string& text) {
 
 std::uint64_t data_bytes_of(const Manifest& manifest, const SavedBlock& block) {
   const std::uint64_t state_bytes = manifest.store ? 0 : block.planes.bytes_per_element();
-  const std::uint64_t param_bytes = block.home == Home::memory ? bytes_of(manifest.units[block.unit]) : 0;
-  return block.range.size() * (param_bytes + state_bytes);
+  return block.range.size() * (param_bytes_beside(manifest, block) + state_bytes);
 }
 
 void place_in_file(Manifest& manifest) {
@@ -329,6 +328,10 @@ void place_in_file(Manifest& manifest) {
     block.file_offset = manifest.data_bytes;
     manifest.data_bytes += data_bytes_of(manifest, block);
   }
+}
+
+std::uint64_t param_bytes_beside(const Manifest& manifest, const SavedBlock& block) {
+  return block.home == Home::memory ? bytes_of(manifest.units[block.unit]) : 0;
 }
 
 std::string manifest_path(const std::string& directory, int rank) {

@@ -79,6 +79,9 @@ std::uint64_t data_bytes_of(const Manifest& manifest, const SavedBlock& block);
 // Says where each block's bytes are in the data file, one behind the other, and how many there are.
 void place_in_file(Manifest& manifest);
 
+// Bytes per element of a block's parameters in the data file; 0 where they are one of its planes.
+std::uint64_t param_bytes_beside(const Manifest& manifest, const SavedBlock& block);
+
 std::string manifest_path(const std::string& directory, int rank);
 std::string encode_manifest(const Manifest& manifest);
 

@@ -31,12 +31,11 @@ bool has_plane(kernels::Optimizer optimizer, Plane plane) {
   return true;
 }
 
-// Element `range.begin` of the parameter is element `in_block` of the block and `in_unit` of the unit.
+// Element `range.begin` of the parameter is element `in_block` of the block.
 struct Planes::Piece {
   std::uint32_t block;
   Range range;  // of the parameter's elements
   std::uint64_t in_block;
-  std::uint64_t in_unit;
 };
 
 Planes::Planes(const UpdateParts& parts, swap::States& states, Update& update)
@@ -52,7 +51,8 @@ void Planes::convert(Dtype to, void* destination, Dtype from, const void* source
                         static_cast<std::size_t>(count), nullptr);
 }
 
-Result<> Planes::for_each_piece(std::uint32_t id, Range range, Change change, const PieceBody& body) {
+std::vector<Planes::Piece> Planes::pieces_of(std::uint32_t id, Range range) const {
+  std::vector<Piece> pieces;
   const Placement& place = parts_.plan.placements[id];
   const Range in_unit{place.offset + range.begin, place.offset + range.end};
   for (std::uint32_t i = first_block_[place.unit]; i < parts_.blocks.size(); ++i) {
@@ -60,11 +60,16 @@ Result<> Planes::for_each_piece(std::uint32_t id, Range range, Change change, co
     if (block.unit != place.unit || block.range.begin >= in_unit.end) break;
     const Range part = intersect(block.range, in_unit);
     if (part.empty()) continue;
-    const Piece piece{i, {part.begin - place.offset, part.end - place.offset}, part.begin - block.range.begin,
-                      part.begin};
-    TRY(states_->access(i, change, [&](const BlockMemory& memory) -> Result<> {
+    pieces.push_back({i, {part.begin - place.offset, part.end - place.offset}, part.begin - block.range.begin});
+  }
+  return pieces;
+}
+
+Result<> Planes::for_each_piece(std::uint32_t id, Range range, Change change, const PieceBody& body) {
+  for (const Piece& piece : pieces_of(id, range)) {
+    TRY(states_->access(piece.block, change, [&](const BlockMemory& memory) -> Result<> {
       if (change == Change::modified) {
-        update_->adopt(i, memory);
+        update_->adopt(piece.block, memory);
         update_->mark_modified();
       }
       body(piece, memory);
@@ -151,14 +156,23 @@ std::byte* Planes::loaded_param(const Piece& piece, const BlockMemory& memory) c
 }
 
 Result<> Planes::read_param(std::uint32_t id, Range range, Dtype dtype, void* destination) {
-  if (home_of(id) == Home::store) {
-    return for_each_piece(id, range, Change::none, [&](const Piece& piece, const BlockMemory& memory) {
-      convert(dtype, static_cast<std::byte*>(destination) + (piece.range.begin - range.begin) * bytes_of(dtype),
-              parts_.params[id].dtype, loaded_param(piece, memory), piece.range.size());
-    });
-  }
+  if (home_of(id) == Home::store) return read_stored(id, range, dtype, destination);
   TRY(copy_from_device(id, range));
   convert(dtype, destination, parts_.params[id].dtype, host_param(id, range.begin), range.size());
+  return {};
+}
+
+// Of its blocks only the parameters are read, not the states beside them.
+Result<> Planes::read_stored(std::uint32_t id, Range range, Dtype dtype, void* destination) {
+  const Dtype stored = parts_.params[id].dtype;
+  auto* to = static_cast<std::byte*>(destination);
+  for (const Piece& piece : pieces_of(id, range)) {
+    TRY(states_->read_plane({piece.block, param_plane(stored)}, [&](const swap::PlaneView& view) {
+      for (std::uint64_t chunk = 0; chunk < view.read.size(); ++chunk) view.sum_chunk(chunk);
+      convert(dtype, to, stored, view.memory + piece.in_block * bytes_of(stored), piece.range.size());
+    }));
+    to += piece.range.size() * bytes_of(dtype);
+  }
   return {};
 }
 
@@ -204,32 +218,23 @@ void Planes::read_grad(std::uint32_t id, Range range, Dtype dtype, void* destina
           parts_.buffers.grads(place.unit) + (place.offset + range.begin) * bytes_of(grad_dtype), range.size());
 }
 
-Result<> Planes::copy_whole(void* destination, const void* source, std::uint64_t bytes, device::CopyKind kind) {
-  TRY_ASSIGN(const device::Event done, parts_.device.make_event());
-  const auto copied = [&]() -> Result<> {
-    TRY(parts_.device.copy(destination, source, bytes, kind, device::Stream{}));
-    TRY(parts_.device.record(done, device::Stream{}));
-    return parts_.device.synchronize(done);
-  }();
-  parts_.device.destroy(done);
-  return copied;
-}
-
 Result<> Planes::copy_to_device(std::uint32_t id, Range range) {
   if (parts_.device.is_host_addressable() || home_of(id) == Home::store) return {};
   const Placement& place = parts_.plan.placements[id];
   const std::uint64_t element = bytes_of(parts_.params[id].dtype);
-  return copy_whole(parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,
-                    host_param(id, range.begin), range.size() * element, device::CopyKind::host_to_device);
+  return device::copy_and_wait(parts_.device,
+                               parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,
+                               host_param(id, range.begin), range.size() * element,
+                               device::CopyKind::host_to_device, device::Stream{});
 }
 
 Result<> Planes::copy_from_device(std::uint32_t id, Range range) {
   if (parts_.device.is_host_addressable()) return {};
   const Placement& place = parts_.plan.placements[id];
   const std::uint64_t element = bytes_of(parts_.params[id].dtype);
-  return copy_whole(host_param(id, range.begin),
-                    parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,
-                    range.size() * element, device::CopyKind::device_to_host);
+  return device::copy_and_wait(parts_.device, host_param(id, range.begin),
+                               parts_.buffers.device_params(place.unit) + (place.offset + range.begin) * element,
+                               range.size() * element, device::CopyKind::device_to_host, device::Stream{});
 }
 
 }  // namespace orlop::zero3

@@ -40,6 +40,8 @@ class Planes {
   struct Piece;  // the part of a range that lies in one block
   using PieceBody = std::function<void(const Piece&, const swap::BlockMemory&)>;
 
+  [[nodiscard]] std::vector<Piece> pieces_of(std::uint32_t id, Range range) const;
+  Result<> read_stored(std::uint32_t id, Range range, Dtype dtype, void* destination);
   Result<> read_param(std::uint32_t id, Range range, Dtype dtype, void* destination);
   Result<> write_param(std::uint32_t id, Range range, Dtype dtype, const void* source);
   Result<> follow_param(std::uint32_t id, Range range);
@@ -48,7 +50,6 @@ class Planes {
   Result<> for_each_piece(std::uint32_t id, Range range, swap::Change change, const PieceBody& body);
   Result<> copy_to_device(std::uint32_t id, Range range);
   Result<> copy_from_device(std::uint32_t id, Range range);
-  Result<> copy_whole(void* destination, const void* source, std::uint64_t bytes, device::CopyKind kind);
   void convert(Dtype to, void* destination, Dtype from, const void* source, std::uint64_t count) const;
   [[nodiscard]] Home home_of(std::uint32_t id) const { return parts_.plan.units[parts_.plan.placements[id].unit].home; }
   [[nodiscard]] std::byte* loaded_param(const Piece& piece, const swap::BlockMemory& memory) const;

@@ -101,8 +101,7 @@ Result<> SavedPlanes::read_bytes(std::uint32_t block, std::size_t plane, std::ui
   const swap::ExtentLayout layout = swap::extent_layout(saved.spec());
   const std::uint64_t in_extent = plane == kSavedParam ? 0 : layout.offset[plane - 1] + offset;
   if (plane != kSavedParam && store_) return store_->read(saved.stored.extent, in_extent, into);
-  const std::uint64_t param_bytes =
-      saved.home == Home::memory ? saved.range.size() * element_bytes(block, kSavedParam) : 0;
+  const std::uint64_t param_bytes = saved.range.size() * param_bytes_beside(*manifest_, saved);
   std::uint64_t at = saved.file_offset + (plane == kSavedParam ? offset : param_bytes + in_extent);
   return swap::read_whole(data_.get(), data_path_, at, into);
 }

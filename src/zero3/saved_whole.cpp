@@ -20,8 +20,7 @@ constexpr std::size_t kReaders = 4;  // enough requests in flight for a drive's 
 constexpr std::chrono::milliseconds kProgressEvery{100};
 
 std::uint64_t bytes_of_block(const Manifest& manifest, const SavedBlock& block) {
-  const std::uint64_t param = block.home == Home::memory ? bytes_of(manifest.units[block.unit]) : 0;
-  return block.range.size() * (param + block.planes.bytes_per_element());
+  return block.range.size() * (param_bytes_beside(manifest, block) + block.planes.bytes_per_element());
 }
 
 std::uint64_t total_bytes(const Manifest& manifest) {

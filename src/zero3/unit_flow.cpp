@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "base/bytes.hpp"
-#include "base/clock.hpp"
-#include "swap/sums.hpp"
 
 namespace orlop::zero3 {
 namespace {
@@ -20,8 +17,7 @@ UnitFlow::UnitFlow(const UpdateParts& parts, swap::States& states, std::uint64_t
       states_(&states),
       ahead_elements_(ahead_elements),
       order_(static_cast<std::uint32_t>(parts.plan.units.size())),
-      blocks_(parts.plan.units.size()),
-      live_(parts.plan.units.size(), false) {
+      blocks_(parts.plan.units.size()) {
   for (std::uint32_t block = 0; block < parts.blocks.size(); ++block) {
     const std::uint32_t unit = parts.blocks[block].unit;
     if (parts.plan.units[unit].home == Home::store) blocks_[unit].push_back(block);
@@ -29,28 +25,12 @@ UnitFlow::UnitFlow(const UpdateParts& parts, swap::States& states, std::uint64_t
 }
 
 Result<> UnitFlow::unshard(std::uint32_t unit, void* destination, device::Stream stream) {
-  const std::int64_t begin_ns = now_ns();
   order_.note(unit);
   for (std::span<const std::uint32_t> rest = blocks_[unit]; !rest.empty(); rest = rest.subspan(1)) {
     TRY(read_ahead(rest));
     TRY(fetch_block(rest.front(), static_cast<std::byte*>(destination), stream));
   }
-  TRY(read_ahead({}));
-  const std::uint64_t elements = parts_.plan.units[unit].content;
-  if (!live_[unit]) stats_.live_elements += elements;
-  live_[unit] = true;
-  ++stats_.fetches;
-  stats_.fetched_elements += elements;
-  stats_.peak_live_elements = std::max(stats_.peak_live_elements, stats_.live_elements);
-  stats_.wait_ns += now_ns() - begin_ns;
-  return {};
-}
-
-Result<> UnitFlow::reshard(std::uint32_t unit) {
-  if (!live_[unit]) return {};
-  live_[unit] = false;
-  stats_.live_elements -= parts_.plan.units[unit].content;
-  return {};
+  return read_ahead({});
 }
 
 Result<> UnitFlow::begin_step() {
@@ -71,7 +51,9 @@ Result<> UnitFlow::fetch_block(std::uint32_t block, std::byte* destination, devi
   Result<> copied;
   TRY(states_->read_plane(wanted(block), [&](const swap::PlaneView& view) {
     copy_verified(view, elements, element_bytes, parts_.device.is_host_addressable() ? to : nullptr);
-    if (!parts_.device.is_host_addressable()) copied = copy_to_device(view.memory, elements * element_bytes, to, stream);
+    if (parts_.device.is_host_addressable()) return;
+    copied = device::copy_and_wait(parts_.device, to, view.memory, elements * element_bytes,
+                                   device::CopyKind::host_to_device, stream);
   }));
   return copied;
 }
@@ -88,21 +70,9 @@ void UnitFlow::copy_verified(const swap::PlaneView& view, std::uint64_t elements
       if (destination != nullptr && first < bytes) {
         std::memcpy(destination + first, view.memory + first, std::min(chunk_bytes, bytes - first));
       }
-      if (chunk < view.read.size()) view.read[chunk] = swap::sum_of({view.memory + first, view.chunk_bytes(chunk)});
+      view.sum_chunk(chunk);
     }
   });
-}
-
-Result<> UnitFlow::copy_to_device(const std::byte* from, std::uint64_t bytes, std::byte* destination,
-                                  device::Stream stream) {
-  TRY_ASSIGN(const device::Event done, parts_.device.make_event());
-  const auto copied = [&]() -> Result<> {
-    TRY(parts_.device.copy(destination, from, bytes, device::CopyKind::host_to_device, stream));
-    TRY(parts_.device.record(done, stream));
-    return parts_.device.synchronize(done);
-  }();
-  parts_.device.destroy(done);
-  return copied;
 }
 
 // What is left of the unit at hand, then what is expected next.

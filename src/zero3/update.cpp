@@ -30,10 +30,6 @@ Range chunk_range(std::uint64_t chunk, std::uint64_t block_elements) {
 // Chunks that a worker takes at a time: 256 Ki elements.
 constexpr std::size_t kTaskChunks = 16;
 
-swap::ChunkSums to_swap(const cpu_adam::ChunkSums& sums) {
-  return {sums.lo, sums.master, sums.exp_avg, sums.exp_avg_sq, 0};
-}
-
 // The fp32 master takes the value of its fp16 parameter.
 void adopt_master(cpu_adam::Isa isa, const cpu_adam::PlaneSpan& span) {
   cpu_adam::grad_intake(isa, cpu_adam::Intake::store, cpu_adam::GradType::f32, span.master, cpu_adam::GradType::f16,
@@ -50,32 +46,32 @@ struct ChunkWork {
   std::span<const cpu_adam::Stretch> stretches;
 };
 
-void run_adam(const ChunkWork& work, const cpu_adam::PlaneSpan& span, cpu_adam::ChunkSums* read,
+void run_update(const ChunkWork& work, const cpu_adam::PlaneSpan& span, cpu_adam::ChunkSums* read,
               cpu_adam::ChunkSums* written) {
   cpu_adam::update_chunk(work.isa, master_of(work.dtype), work.grad, span, work.stretches, read, written);
 }
 
-// Parameters that live in the store are in cache now: the sum costs no pass over memory.
-swap::ChunkSums with_params(const ChunkWork& work, const cpu_adam::ChunkSums& states) {
-  swap::ChunkSums sums = to_swap(states);
-  if (work.home == Home::memory) return sums;
-  const auto* const params = static_cast<const std::byte*>(work.span.param);
-  sums[static_cast<std::size_t>(param_plane(work.dtype))] =
-      swap::sum_of({params, work.span.count * bytes_of(work.dtype)});
+// Of parameters that live in the store, in cache now: the sum costs no pass over memory.
+std::uint64_t param_sum(const ChunkWork& work) {
+  if (work.home == Home::memory) return 0;
+  return swap::sum_of({static_cast<const std::byte*>(work.span.param), work.span.count * bytes_of(work.dtype)});
+}
+
+swap::ChunkSums sums_of(const ChunkWork& work, const cpu_adam::ChunkSums& states, std::uint64_t params) {
+  swap::ChunkSums sums = {states.lo, states.master, states.exp_avg, states.exp_avg_sq, 0};
+  if (work.home == Home::store) sums[static_cast<std::size_t>(param_plane(work.dtype))] = params;
   return sums;
 }
 
 // What is in the store's memory may be computed with before it is known to be sound: of a block that is not, nothing is
 // written back.
 void update_stored(const ChunkWork& work, swap::ChunkSums& read, swap::ChunkSums& written) {
-  swap::ChunkSums params = with_params(work, {});
+  const std::uint64_t params = param_sum(work);
   cpu_adam::ChunkSums found;
   cpu_adam::ChunkSums made;
-  run_adam(work, work.span, &found, &made);
-  read = to_swap(found);
-  const auto plane = static_cast<std::size_t>(param_plane(work.dtype));
-  read[plane] = params[plane];
-  written = with_params(work, made);
+  run_update(work, work.span, &found, &made);
+  read = sums_of(work, found, params);
+  written = sums_of(work, made, param_sum(work));
 }
 
 // States are summed in the pass that computes with them, so whether they were sound is known only afterwards: parameters
@@ -89,22 +85,22 @@ void update_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swa
   trial.param = params.data();
   cpu_adam::ChunkSums found;
   cpu_adam::ChunkSums made;
-  run_adam(work, trial, &found, &made);
-  read = to_swap(found);
+  run_update(work, trial, &found, &made);
+  read = sums_of(work, found, 0);
   if (read != recorded) return;
-  written = to_swap(made);
+  written = sums_of(work, made, 0);
   std::memcpy(work.span.param, params.data(), params.size());
 }
 
 // The first update of an fp16 parameter: the master that was read is checked, then replaced by the parameter's value.
 void adopt_verified(const ChunkWork& work, const swap::ChunkSums& recorded, swap::ChunkSums& read,
                     swap::ChunkSums& written) {
-  read = with_params(work, cpu_adam::chunk_sums(work.isa, work.span));
+  read = sums_of(work, cpu_adam::chunk_sums(work.isa, work.span), param_sum(work));
   if (read != recorded) return;
   adopt_master(work.isa, work.span);
   cpu_adam::ChunkSums made;
-  run_adam(work, work.span, nullptr, &made);
-  written = with_params(work, made);
+  run_update(work, work.span, nullptr, &made);
+  written = sums_of(work, made, param_sum(work));
 }
 
 }  // namespace
@@ -189,7 +185,7 @@ void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
   const bool is_adopted = adopted_[visit.block];
   if (visit.recorded.empty()) {
     if (!is_adopted) adopt_master(parts_.isa, work.span);
-    run_adam(work, work.span, nullptr, nullptr);
+    run_update(work, work.span, nullptr, nullptr);
   } else if (is_adopted && unit.home == Home::store) {
     update_stored(work, visit.read[chunk], visit.written[chunk]);
   } else if (is_adopted) {

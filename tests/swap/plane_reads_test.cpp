@@ -43,9 +43,7 @@ struct Stored {
     std::vector<std::byte> bytes;
     TRY(states->read_plane({block, Plane::param}, [&](const PlaneView& view) {
       bytes.assign(view.memory, view.memory + view.bytes);
-      for (std::size_t chunk = 0; chunk < view.read.size(); ++chunk) {
-        view.read[chunk] = sum_of({view.memory + chunk * view.whole_chunk_bytes, view.chunk_bytes(chunk)});
-      }
+      for (std::size_t chunk = 0; chunk < view.read.size(); ++chunk) view.sum_chunk(chunk);
     }));
     return bytes;
   }

@@ -24,8 +24,7 @@ using ::testing::HasSubstr;
 using namespace orlop::zero3::testing;
 
 Result<> save(Engine& engine, const fs::path& directory, std::vector<std::string> replaced = {}) {
-  TRY(engine.save_begin({directory.string(), R"({"note": "mine"})", std::move(replaced), "", 0}));
-  return engine.checkpoint_wait(-1);
+  return testing::save(engine, {directory.string(), R"({"note": "mine"})", std::move(replaced), "", 0});
 }
 
 Result<> load(Engine& engine, const fs::path& directory, LoadWhat what = LoadWhat::everything) {

@@ -12,13 +12,6 @@ namespace {
 using ::testing::HasSubstr;
 using namespace orlop::zero3::testing;
 
-Result<> save(Engine& engine, const std::string& directory) {
-  SaveOptions options;
-  options.directory = directory;
-  TRY(engine.save_begin(options));
-  return engine.checkpoint_wait(-1);
-}
-
 struct Kind {
   const char* type;
   Dtype dtype;

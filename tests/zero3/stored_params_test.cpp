@@ -118,10 +118,7 @@ TEST_P(StoredParams, AreNotCopiedIntoACheckpointAndGoOnFromIt) {
   const auto engine = open(stored_config(store, R"(, "stage3_param_persistence_threshold": 0)"), params);
   write_initial(*engine, params);
   train(*engine, params, 2);
-  SaveOptions options;
-  options.directory = directory;
-  ASSERT_TRUE(engine->save_begin(options));
-  ASSERT_TRUE(engine->checkpoint_wait(-1));
+  ASSERT_TRUE(save(*engine, directory));
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     EXPECT_LT(entry.file_size(), 200'000u) << entry.path();
   }
@@ -148,10 +145,7 @@ TEST_P(StoredParams, GoOnFromACheckpointOfParametersInMemory) {
   const auto engine = open("{}", params);
   write_initial(*engine, params);
   train(*engine, params, 2);
-  SaveOptions options;
-  options.directory = directory;
-  ASSERT_TRUE(engine->save_begin(options));
-  ASSERT_TRUE(engine->checkpoint_wait(-1));
+  ASSERT_TRUE(save(*engine, directory));
   const auto resumed = open(stored_config(store), params);
   ASSERT_TRUE(resumed->load_begin(directory, LoadWhat::everything));
   ASSERT_TRUE(resumed->checkpoint_wait(-1));

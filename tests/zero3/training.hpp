@@ -88,6 +88,17 @@ inline void give_gradients(Engine& engine, const std::vector<ParamSpec>& params,
   }
 }
 
+inline Result<> save(Engine& engine, SaveOptions options) {
+  TRY(engine.save_begin(options));
+  return engine.checkpoint_wait(-1);
+}
+
+inline Result<> save(Engine& engine, const std::filesystem::path& directory) {
+  SaveOptions options;
+  options.directory = directory.string();
+  return save(engine, std::move(options));
+}
+
 inline Result<StepReport> step(Engine& engine) {
   TRY(engine.step_begin(1));
   return engine.step_wait(-1);
