@@ -171,7 +171,7 @@ class Units:
         self._live: set[StoredUnit] = set()
         self._unit_of: dict[int, StoredUnit] = {}  # by id of the tensor
         self._by_number: dict[int, StoredUnit] = {}  # by the engine's id of the parameter
-        self._backwards = 0
+        self.backwards = 0  # passes so far
         self._handles: list[Any] = []
         self._native = native
         for parameter in parameters:
@@ -257,15 +257,10 @@ class Units:
             self._own(unit, again=False)
         self._give_up_idle(units)
 
-    @property
-    def backwards(self) -> int:
-        """Backward passes so far."""
-        return self._backwards
-
     def _own(self, unit: StoredUnit, again: bool) -> None:
         """Holds a unit until this backward pass has its gradients."""
-        if unit.backward != self._backwards or (again and unit.is_done):
-            unit.begin_backward(self._backwards)
+        if unit.backward != self.backwards or (again and unit.is_done):
+            unit.begin_backward(self.backwards)
         if unit.is_done:
             return
         unit.is_owned = True
@@ -287,7 +282,7 @@ class Units:
 
     def end_backward(self) -> None:
         """No backward pass is running any more."""
-        self._backwards += 1
+        self.backwards += 1
         for unit in self._live:
             unit.is_owned = False
             unit.calls = 0

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..setting import Setting, configuration
-
-
-class DeepSpeedEngine:
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self._engine(tokens)
-        return logits
-
-    def backward(self, loss: Tensor) -> None:
-        self._engine.backward(loss)
-
-    def step(self) -> None:
-        self._engine.step()
-
-    def close(self) -> None:
-        pass
+from .loops import EngineLoop
 
 
 def _free_port() -> int:
@@ -36,11 +18,11 @@ def _free_port() -> int:
         return port
 
 
-def start(setting: Setting, model: nn.Module) -> DeepSpeedEngine:
+def start(setting: Setting, model: nn.Module) -> EngineLoop:
     os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_SIZE": "1"})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())})
     os.environ.update(setting.tuning.environment)
     import deepspeed  # reads its environment when imported
 
     config = configuration(setting)
-    return DeepSpeedEngine(deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)[0])
+    return EngineLoop(deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)[0])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..setting import CLIPPING, LEARNING, Setting
+from .loops import ModelLoop
 
 
 class MappedStates:
@@ -31,12 +32,11 @@ class MappedStates:
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-class MappedFiles:
+class MappedFiles(ModelLoop):
     def __init__(self, model: nn.Module, folder: Path) -> None:
+        super().__init__(model)
         folder.mkdir(parents=True)
-        self._model = model
         self._steps = 0
-        self._params = list(model.parameters())
         self._has_masters = self._params[0].dtype != torch.float32
         count = 3 if self._has_masters else 2
         self._states = [MappedStates(folder / str(i), count, p.numel()) for i, p in enumerate(self._params)]
@@ -46,13 +46,6 @@ class MappedFiles:
             if self._has_masters:
                 states.arrays[2].copy_(param.detach().flatten())
             states.put_away()
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self._model(tokens)
-        return logits
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -78,9 +71,6 @@ class MappedFiles:
         if self._has_masters:
             param.view(-1).copy_(master)
         states.put_away()
-
-    def close(self) -> None:
-        pass
 
 
 def start(setting: Setting, model: nn.Module) -> MappedFiles:

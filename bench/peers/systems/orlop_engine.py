@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import orlop
-from torch import Tensor, nn
+from torch import nn
 
 from ..setting import Setting, configuration
+from .loops import EngineLoop
 
 
-class OrlopEngine:
-    def __init__(self, engine: orlop.Engine) -> None:
-        self._engine = engine
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self._engine(tokens)
-        return logits
-
-    def backward(self, loss: Tensor) -> None:
-        self._engine.backward(loss)
-
-    def step(self) -> None:
-        self._engine.step()
-
+class OrlopEngine(EngineLoop):
     def close(self) -> None:
         self._engine.close()
 

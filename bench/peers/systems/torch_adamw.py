@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..setting import CLIPPING, LEARNING, Setting
+from .loops import ModelLoop
 
 
-class TorchAdamW:
+class TorchAdamW(ModelLoop):
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._params = list(model.parameters())
+        super().__init__(model)
         is_fp32 = self._params[0].dtype == torch.float32
         self._masters = self._params if is_fp32 else [nn.Parameter(p.detach().float()) for p in self._params]
         self._optimizer = torch.optim.AdamW(self._masters, fused=True, **LEARNING)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self._model(tokens)
-        return logits
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -35,9 +28,6 @@ class TorchAdamW:
         self._optimizer.zero_grad()
         if own_masters:
             torch._foreach_copy_(self._params, self._masters)
-
-    def close(self) -> None:
-        pass
 
 
 def start(setting: Setting, model: nn.Module) -> TorchAdamW:
