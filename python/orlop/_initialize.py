@@ -80,12 +80,15 @@ def initialize(
     groups, client = _choose_optimizer(model, optimizer, model_parameters)
     parameters = parameters_of(model, groups)
     native = _open(resolved, parameters, client)
+    units = Units(native)
     try:
-        engine_optimizer, flow, units = _move_in(native, resolved, model, parameters, groups, client)
+        engine_optimizer, flow = _commit(native, resolved, parameters, groups, client)
+        _move_in(native, model, parameters, units)
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
     except BaseException:
-        _move_out(native, parameters)
+        _move_out(native, parameters, units)
         raise
+    flow.on_taken = units.note_gradient if units else None
     flow.attach([parameter for parameter in parameters if not parameter.is_frozen])
     torch_update = None
     if client is not None and engine_optimizer.kind is OptimizerKind.EXTERNAL:
@@ -146,30 +149,32 @@ def _open(config: Config, parameters: list[Parameter], client: torch.optim.Optim
     return NativeEngine(config.text, kind, device.index or 0, optimizer)
 
 
-def _move_in(
+def _commit(
     native: NativeEngine,
     config: Config,
-    model: nn.Module,
     parameters: list[Parameter],
     groups: Groups,
     client: torch.optim.Optimizer | None,
-) -> tuple[Optimizer, GradientFlow, Units]:
+) -> tuple[Optimizer, GradientFlow]:
     for parameter in parameters:
         parameter.register(native)
     flow = GradientFlow(native, int(config.get("gradient_accumulation_steps", 1)))
     optimizer = Optimizer(native, flow, groups, client)
     native.commit()
-    units = Units(native, model, parameters)
+    return optimizer, flow
+
+
+def _move_in(native: NativeEngine, model: nn.Module, parameters: list[Parameter], units: Units) -> None:
+    units.take(model, parameters)
     for parameter in parameters:
         if not units.has(parameter):
             parameter.move_in(native)
-    units.attach()
-    flow.on_taken = units.note_gradient if units else None
-    return optimizer, flow, units
 
 
-def _move_out(native: NativeEngine, parameters: list[Parameter]) -> None:
-    """Undoes an initialization that failed: no tensor may be left over memory that is freed."""
+def _move_out(native: NativeEngine, parameters: list[Parameter], units: Units) -> None:
+    """Undoes an initialization that failed: no tensor may be left empty, or over memory that is freed."""
+    units.detach()
+    units.move_out()
     for parameter in parameters:
         if parameter.address:
             parameter.move_out()

@@ -166,7 +166,7 @@ class _Call:
 class Units:
     """All units of a model that live in the store, and the hooks that bring them."""
 
-    def __init__(self, native: NativeEngine, model: nn.Module, parameters: list[Parameter]) -> None:
+    def __init__(self, native: NativeEngine) -> None:
         self._units: dict[int, StoredUnit] = {}
         self._live: set[StoredUnit] = set()
         self._unit_of: dict[int, StoredUnit] = {}  # by id of the tensor
@@ -174,20 +174,26 @@ class Units:
         self.backwards = 0  # passes so far
         self._handles: list[Any] = []
         self._native = native
+        self._units_of: dict[nn.Module, list[StoredUnit]] = {}
+
+    def take(self, model: nn.Module, parameters: list[Parameter]) -> None:
+        """Gives the engine those that are to live in the store, and the model's modules hooks that bring them."""
         for parameter in parameters:
-            number, first = native.place(parameter.number)
-            if native.unit(number).flags & UNIT_STORED:
-                self._add(native, number, first, parameter)
+            number, first = self._native.place(parameter.number)
+            if self._native.unit(number).flags & UNIT_STORED:
+                self._add(number, first, parameter)
         for unit in self._units.values():
             unit.empty()
         if self._units:
             give_freed_memory_back()
         self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
+        for module in self._units_of:
+            self._attach_to(module)
 
-    def _add(self, native: NativeEngine, number: int, first: int, parameter: Parameter) -> None:
-        parameter.write(native, Plane.PARAM, parameter.tensor)
+    def _add(self, number: int, first: int, parameter: Parameter) -> None:
+        parameter.write(self._native, Plane.PARAM, parameter.tensor)
         if number not in self._units:
-            self._units[number] = StoredUnit(native, number, parameter.tensor.device)
+            self._units[number] = StoredUnit(self._native, number, parameter.tensor.device)
         unit = self._units[number]
         unit.add(parameter, first)
         self._unit_of[id(parameter.tensor)] = self._by_number[parameter.number] = unit
@@ -215,10 +221,6 @@ class Units:
             self._units_of[module].append(unit)
 
     # ---- Hooks ----
-
-    def attach(self) -> None:
-        for module in self._units_of:
-            self._attach_to(module)
 
     def _attach_to(self, module: nn.Module) -> None:
         before = module.register_forward_pre_hook(_Hook(self._before), prepend=True)

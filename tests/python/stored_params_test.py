@@ -362,3 +362,13 @@ def test_parameters_that_do_not_fit_stay_empty_at_the_end(
     monkeypatch.setattr(type(engine._units), "_room", lambda _: 100)
     engine.close()
     assert live(model) == [] and "do not fit into memory (100 bytes are free)" in caplog.text
+
+
+def test_an_initialization_that_fails_leaves_the_model_as_it_was(store: Path) -> None:
+    model = TwoLayers()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    other = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(TwoLayers().parameters(), lr=1.0), 1)
+    with pytest.raises(orlop.ConfigError, match="it was made for another optimizer"):
+        orlop.initialize(model=model, config=stored(store), lr_scheduler=other)
+    assert_same({name: value.detach() for name, value in model.named_parameters()}, before)
+    model(batches(1)[0][0])
