@@ -66,7 +66,8 @@ class TorchUpdate:
                 gradient = self._gradient(parameter, grad_scale)
                 if gradient is None:  # torch leaves such a parameter out
                     continue
-                if parameter.dtype is not DType.F32 or parameter.tensor.device.type != "cpu":
+                is_here = parameter.address != 0 and parameter.tensor.device.type == "cpu"
+                if parameter.dtype is not DType.F32 or not is_here:
                     parameter.tensor.data = self._read(parameter, Plane.MASTER)
                 parameter.tensor.grad = gradient
             yield
@@ -83,7 +84,7 @@ class TorchUpdate:
         return gradient if scale == 1 else gradient.mul_(scale)
 
     def _read(self, parameter: Parameter, plane: Plane) -> Tensor:
-        values = torch.empty(parameter.tensor.shape, dtype=torch.float32)
+        values = torch.empty(parameter.shape, dtype=torch.float32)
         self._native.read(parameter.number, plane, parameter.numel, DType.F32, values.data_ptr())
         return values
 

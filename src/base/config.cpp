@@ -269,11 +269,10 @@ class Resolver {
 
   void check_offload_param() {
     if (value(kParamDevice) != "nvme") return;
-    if (value(kDevice) != "nvme") {
-      return refuse(kParamDevice, "parameters live beside their optimizer states; write {} \"nvme\" as well",
-                    shown(kDevice));
+    if (value(kParamPath).is_null() && value(kPath).is_null()) {
+      refuse(kParamDevice, "nvme_path is missing; write \"nvme_path\": \"/directory/on/the/drive\" beside it");
     }
-    if (!value(kParamPath).is_null() && value(kParamPath) != value(kPath)) {
+    if (value(kDevice) == "nvme" && !value(kParamPath).is_null() && value(kParamPath) != value(kPath)) {
       return refuse(kParamPath, "is not {} ({}), and a run has one store; write the same", shown(kPath),
                     shown(value(kPath)));
     }
@@ -484,7 +483,9 @@ class Resolver {
 
   void fill_offload(Config& config) {
     config.offload_optimizer = offload_device(kDevice);
-    config.nvme_path = get_optional<std::string>(kPath).value_or("");
+    if (value(kDevice) == "nvme" || value(kParamDevice) == "nvme") {
+      config.nvme_path = get_optional<std::string>(kPath).value_or(get_optional<std::string>(kParamPath).value_or(""));
+    }
     config.slab_count = get_optional<unsigned>(kSlabs).value_or(0);
     config.offload_param = offload_device(kParamDevice);
     config.param_slab_count = get_optional<unsigned>(kParamSlabs).value_or(0);
@@ -500,7 +501,8 @@ class Resolver {
     config.queue = get_optional<std::string>("orlop.queue");
     config.memory = {.host = get_optional<std::uint64_t>("orlop.memory.host"),
                      .device = get_optional<std::uint64_t>("orlop.memory.device"),
-                     .nvme = get_optional<std::uint64_t>("orlop.memory.nvme")};
+                     .nvme = get_optional<std::uint64_t>("orlop.memory.nvme"),
+                     .pinned = get_optional<double>("orlop.memory.pinned")};
     config.non_finite = value("orlop.non_finite") == "stop" ? NonFinite::stop : NonFinite::skip;
     config.trace = is_true("orlop.trace");
     config.thread_count = get<unsigned>("orlop.threads");

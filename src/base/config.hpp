@@ -45,6 +45,7 @@ struct MemoryBudgets {
   std::optional<std::uint64_t> host;
   std::optional<std::uint64_t> device;
   std::optional<std::uint64_t> nvme;
+  std::optional<double> pinned;  // share of what is offloaded to NVMe that stays in memory; none: what fits the budget
 };
 
 // The fp16 block.
@@ -79,8 +80,8 @@ struct Config {
   int zero_stage = 0;
 
   OffloadDevice offload_optimizer = OffloadDevice::none;
-  OffloadDevice offload_param = OffloadDevice::none;  // nvme only with offload_optimizer nvme
-  std::string nvme_path;    // set when offload_optimizer is nvme
+  OffloadDevice offload_param = OffloadDevice::none;
+  std::string nvme_path;    // set when either is nvme
   unsigned slab_count = 0;  // 0: the engine's own choice; else at least 3
   std::uint64_t prefetch_elements = 0;            // of parameters read ahead
   std::uint64_t param_persistence_elements = 0;   // parameters up to this size stay in memory,

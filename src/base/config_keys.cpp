@@ -362,10 +362,10 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
 
     block("zero_optimization.offload_param", "Where parameters live between their uses."),
     choice("zero_optimization.offload_param.device", "\"none\"", "none|cpu|nvme")
-        .honoured("none: with the model; nvme: in the store, beside their states, which must be there; cpu: in host memory, "
+        .honoured("none: with the model; nvme: in the store; cpu: in host memory, "
                   "where a model that computes on the CPU has them anyway (on a GPU not in this version)"),
     text("zero_optimization.offload_param.nvme_path")
-        .honoured("directory of the store: that of offload_optimizer", "that of offload_optimizer"),
+        .honoured("directory of the store; with offload_optimizer on NVMe the same as there", "that of offload_optimizer"),
     integer("zero_optimization.offload_param.buffer_count", "null", 0, 1024)
         .honoured("pieces of staging memory between disk and model; at least 2: one read, one copied from",
                   "as many as stage3_prefetch_bucket_size fills and the budget has room for"),
@@ -491,6 +491,9 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     bytes("orlop.memory.host", 1, 0x1p62, 1).honoured("host memory", "no limit"),
     bytes("orlop.memory.device", 1, 0x1p62, 1).honoured("device memory", "no limit"),
     bytes("orlop.memory.nvme", 1, 0x1p62, 1).honoured("the store on disk", "no limit but the disk"),
+    number("orlop.memory.pinned", "null", 0, 1)
+        .honoured("share of what is offloaded to NVMe that stays in host memory all the same, and is never read or written",
+                  "as much as orlop.memory.host has room for; without that none"),
 });
 
 // ---- Finding ----

@@ -28,14 +28,23 @@ class PlaneSet {
   }
   constexpr void insert(Plane plane) { bits_ |= static_cast<std::uint8_t>(1u << static_cast<unsigned>(plane)); }
   [[nodiscard]] constexpr bool contains(Plane plane) const { return (bits_ >> static_cast<unsigned>(plane)) & 1u; }
+  [[nodiscard]] constexpr bool empty() const { return bits_ == 0; }
   [[nodiscard]] constexpr std::uint32_t bytes_per_element() const {
     std::uint32_t bytes = 0;
     for (const auto plane : kPlanes) bytes += contains(plane) ? element_bytes(plane) : 0;
     return bytes;
   }
+  [[nodiscard]] constexpr std::uint8_t bits() const { return bits_; }  // bit i: the i-th of kPlanes
+  static constexpr PlaneSet of_bits(std::uint8_t bits) { return PlaneSet(bits & ((1u << kPlaneCount) - 1)); }
+
   friend constexpr bool operator==(PlaneSet, PlaneSet) = default;
+  friend constexpr PlaneSet operator|(PlaneSet a, PlaneSet b) { return PlaneSet(a.bits_ | b.bits_); }
+  friend constexpr PlaneSet operator&(PlaneSet a, PlaneSet b) { return PlaneSet(a.bits_ & b.bits_); }
+  friend constexpr PlaneSet operator-(PlaneSet a, PlaneSet b) { return PlaneSet(a.bits_ & ~b.bits_); }
 
  private:
+  explicit constexpr PlaneSet(unsigned bits) : bits_(static_cast<std::uint8_t>(bits)) {}
+
   std::uint8_t bits_ = 0;
 };
 
@@ -61,5 +70,13 @@ struct BlockMemory {
     return reinterpret_cast<T*>(planes[static_cast<std::size_t>(plane)]);
   }
 };
+
+// Planes that are in one place, and those that are in another.
+constexpr BlockMemory joined(BlockMemory one, const BlockMemory& other) {
+  for (std::size_t i = 0; i < kPlaneCount; ++i) {
+    if (one.planes[i] == nullptr) one.planes[i] = other.planes[i];
+  }
+  return one;
+}
 
 }  // namespace orlop::swap

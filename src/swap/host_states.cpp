@@ -52,7 +52,7 @@ class HostStates final : public States {
       if (cancel.load(std::memory_order_relaxed)) {
         return fail(ORLOP_CANCELLED, "sweep: cancelled before block {}", block);
       }
-      TRY(visitor(Visit{block, blocks_[block], {}, {}, {}}));
+      TRY(visitor(Visit{.block = block, .memory = blocks_[block], .stored = {}, .recorded = {}, .read = {}, .written = {}}));
     }
     report.work_ns = now_ns() - begin;
     return report;
@@ -69,6 +69,7 @@ class HostStates final : public States {
     reader({blocks_[wanted.block].as<const std::byte>(wanted.plane), 0, {}, 0});
     return {};
   }
+  BlockMemory resident(std::uint32_t block) const override { return blocks_[block]; }
   Result<> drain(int) override { return {}; }
   Result<std::optional<StoredStates>> keep(const CheckpointRef&, std::span<const std::string>) override {
     return std::nullopt;

@@ -70,7 +70,7 @@ Result<StoredStates> KeptBlocks::keep(const CheckpointRef& checkpoint, std::span
   StoredStates stored;
   stored.store = {directory_, identity.run_id, identity.uuid, identity.rank, identity.drive};
   for (std::uint32_t block = 0; block < store_.blocks().size(); ++block) {
-    stored.blocks.push_back({store_.extent_of(block), store_.generation_of(block)});
+    stored.blocks.push_back({store_.blocks()[block].planes, store_.extent_of(block), store_.generation_of(block)});
   }
   stored.sums = store_.sums();
   stored.manifest_link = kept.pin.checkpoint.link;

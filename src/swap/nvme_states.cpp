@@ -72,17 +72,21 @@ Result<aio::QueueKind> choose_queue(const NvmeOptions& options) {
   return aio::queue_kind_of(best->name());
 }
 
-class NvmeStates final : public States {
+class NvmeStates final : public NvmeTier {
  public:
-  static Result<std::unique_ptr<States>> create(const numa::Topology& topology, std::vector<BlockSpec> blocks,
+  static Result<std::unique_ptr<NvmeTier>> create(const numa::Topology& topology, std::vector<BlockSpec> blocks,
                                                 const NvmeOptions& options);
   ~NvmeStates() override;
 
   Result<> prefetch(std::span<const std::uint32_t> order) override { return pipeline_->prefetch(order); }
   Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
                             const std::atomic<bool>& cancel) override {
+    return sweep_beside(order, visitor, {}, cancel);
+  }
+  Result<SweepReport> sweep_beside(std::span<const std::uint32_t> order, const Visitor& visitor,
+                                   const SideWork& side_work, const std::atomic<bool>& cancel) override {
     if (plane_reads_) plane_reads_->drop();
-    return pipeline_->sweep(order, visitor, cancel);
+    return pipeline_->sweep(order, visitor, side_work, cancel);
   }
   Result<> access(std::uint32_t block, Change change,
                   const std::function<Result<>(const BlockMemory&)>& body) override {
@@ -97,6 +101,7 @@ class NvmeStates final : public States {
     return fail(ORLOP_INTERNAL, "store: on block {}, plane {}: no staging memory was made for it", wanted.block,
                 name_of(wanted.plane));
   }
+  BlockMemory resident(std::uint32_t) const override { return {}; }
   Result<> drain(int timeout_ms) override { return pipeline_->drain(timeout_ms); }
   Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,
                                            std::span<const std::string> replaced) override;
@@ -130,8 +135,8 @@ class NvmeStates final : public States {
   std::optional<PlaneReads> plane_reads_;
 };
 
-Result<std::unique_ptr<States>> NvmeStates::create(const numa::Topology& topology, std::vector<BlockSpec> blocks,
-                                                   const NvmeOptions& options) {
+Result<std::unique_ptr<NvmeTier>> NvmeStates::create(const numa::Topology& topology, std::vector<BlockSpec> blocks,
+                                                     const NvmeOptions& options) {
   const unsigned slab_count = effective_slabs(options.slab_count);
   const TierUse use = nvme_states_use(blocks, slab_count, options.plane_slab_count);
   TRY(check_not_busy(options.nvme_path, options.run_id, options.rank));
@@ -155,7 +160,7 @@ Result<std::unique_ptr<States>> NvmeStates::create(const numa::Topology& topolog
     states->plane_reads_.emplace(*states->store_, *states->plane_ring_, *states->mover_, *states->pipeline_,
                                  options.checksums);
   }
-  return std::unique_ptr<States>(std::move(states));
+  return std::unique_ptr<NvmeTier>(std::move(states));
 }
 
 Result<> NvmeStates::make_rings(const numa::Topology& topology, const NvmeOptions& options, int node) {
@@ -293,8 +298,8 @@ Result<> check_nvme_path(const std::string& nvme_path, std::uint64_t store_bytes
               format_bytes(store_bytes - free));
 }
 
-Result<std::unique_ptr<States>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,
-                                                 const NvmeOptions& options) {
+Result<std::unique_ptr<NvmeTier>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,
+                                                   const NvmeOptions& options) {
   if (blocks.empty()) return fail(ORLOP_INVALID_ARGUMENT, "store: no blocks: nothing to keep on NVMe");
   TRY(check_blocks(blocks));
   TRY(check_planes(blocks));

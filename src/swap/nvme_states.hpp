@@ -49,9 +49,19 @@ TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, 
 // the store (exact shortfall).
 Result<> check_nvme_path(const std::string& nvme_path, std::uint64_t store_bytes);
 
+// Work that a sweep does where it would wait for the store: one piece at each call; false when there is none left.
+using SideWork = std::function<Result<bool>()>;
+
+class NvmeTier : public States {
+ public:
+  // A sweep with other work beside it. It ends with the sweep, whatever is left of that work.
+  virtual Result<SweepReport> sweep_beside(std::span<const std::uint32_t> order, const Visitor& visitor,
+                                           const SideWork& side_work, const std::atomic<bool>& cancel) = 0;
+};
+
 // Locks the run's directory, reclaims what crashed runs of this host left behind (unlocked, without a checkpoint; said
 // in the log), preallocates the store, calibrates, writes it once with zeros. Removed again when it is destroyed.
-Result<std::unique_ptr<States>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,
-                                                 const NvmeOptions& options);
+Result<std::unique_ptr<NvmeTier>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,
+                                                   const NvmeOptions& options);
 
 }  // namespace orlop::swap

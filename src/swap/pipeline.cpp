@@ -65,14 +65,14 @@ Result<> Pipeline::prefetch(std::span<const std::uint32_t> order) {
 }
 
 Result<SweepReport> Pipeline::sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
-                                    const std::atomic<bool>& cancel) {
+                                    const SideWork& side_work, const std::atomic<bool>& cancel) {
   SweepReport report;
   const std::int64_t sweep_begin = now_ns();
   TRY(begin(order));
   TRY(read_ahead(order));
   TRY(fatal(check_identity()));
   for (; !order.empty(); order = order.subspan(1)) {
-    TRY_ASSIGN(auto read, next_read(order, cancel));
+    TRY_ASSIGN(auto read, next_read(order, side_work, cancel, report));
     TRY(visit(std::move(read), visitor, report));
   }
   report.exposed_io_ns = now_ns() - sweep_begin - report.work_ns;
@@ -185,14 +185,16 @@ Result<> Pipeline::start_read(std::uint32_t block, aio::Priority priority, SlabL
                                    store_.committed_pieces(block, memory_of(block, slab)), block}));
 }
 
-Result<Pipeline::Read> Pipeline::next_read(std::span<const std::uint32_t> wanted, const std::atomic<bool>& cancel) {
+Result<Pipeline::Read> Pipeline::next_read(std::span<const std::uint32_t> wanted, const SideWork& side_work,
+                                           const std::atomic<bool>& cancel, SweepReport& report) {
   for (;;) {
     const std::uint64_t seen = mover_.finished();
     if (cancel.load(std::memory_order_relaxed)) return cancelled(wanted.front());
     TRY(reap());
     TRY(read_ahead(wanted));
     if (!ahead_.empty() && ahead_.front().slab.is_settled()) break;
-    mover_.wait_beyond(seen, kCancelPollMs);
+    TRY_ASSIGN(const bool has_worked, work_aside(side_work, report));
+    if (!has_worked) mover_.wait_beyond(seen, kCancelPollMs);
   }
   Read read = std::move(ahead_.front());
   ahead_.pop_front();
@@ -201,6 +203,14 @@ Result<Pipeline::Read> Pipeline::next_read(std::span<const std::uint32_t> wanted
 }
 
 // ---- Work
+
+Result<bool> Pipeline::work_aside(const SideWork& side_work, SweepReport& report) {
+  if (!side_work) return false;
+  const std::int64_t begin_ns = now_ns();
+  auto has_worked = side_work();
+  report.work_ns += now_ns() - begin_ns;
+  return has_worked;
+}
 
 Result<> Pipeline::visit(Read read, const Visitor& visitor, SweepReport& report) {
   const Visit work = visit_of(read);
@@ -216,6 +226,7 @@ Visit Pipeline::visit_of(const Read& read) {
   Visit visit;
   visit.block = read.block;
   visit.memory = memory_of(read.block, read.slab);
+  visit.stored = store_.blocks()[read.block].planes;
   if (checksums_ == Checksums::left_out) return visit;
   const SlabSums sums = sums_of(read.block, read.slab);
   std::fill(sums.read.begin(), sums.read.end(), ChunkSums{});

@@ -33,7 +33,7 @@ class Pipeline {
   ~Pipeline();  // cancels what waits, waits for what is in flight
 
   Result<> prefetch(std::span<const std::uint32_t> order);
-  Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
+  Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor, const SideWork& side_work,
                             const std::atomic<bool>& cancel);
   Result<> access(std::uint32_t block, Change change, const std::function<Result<>(const BlockMemory&)>& body);
   Result<> drain(int timeout_ms);
@@ -74,9 +74,11 @@ class Pipeline {
   void drop_ahead_from(std::size_t position);
   Result<> read_ahead(std::span<const std::uint32_t> wanted);
   Result<> start_read(std::uint32_t block, aio::Priority priority, SlabLease& slab);
-  Result<Read> next_read(std::span<const std::uint32_t> wanted, const std::atomic<bool>& cancel);
+  Result<Read> next_read(std::span<const std::uint32_t> wanted, const SideWork& side_work,
+                         const std::atomic<bool>& cancel, SweepReport& report);
 
   // Work.
+  Result<bool> work_aside(const SideWork& side_work, SweepReport& report);
   [[nodiscard]] Visit visit_of(const Read& read);
   Result<> verify(std::uint32_t block, std::span<const ChunkSums> found);
   Result<> visit(Read read, const Visitor& visitor, SweepReport& report);

@@ -27,11 +27,13 @@ namespace orlop::swap {
 
 // One block under work. When `recorded` is not empty the three spans have one entry per chunk: the visitor stores the sums
 // of what it read in `read` and of what it wrote in `written`, both taken while the chunk is in cache, and lets nothing
-// outside the block's memory depend on a chunk whose `read` differs from `recorded`. The tier compares the two after the
-// visit, reports the first difference (ORLOP_CORRUPT) and writes nothing of that block.
+// outside the block's memory depend on a chunk whose `read` differs from `recorded`. Only the planes of `stored` count
+// there; the sums of others are 0. The tier compares the two after the visit, reports the first difference
+// (ORLOP_CORRUPT) and writes nothing of that block.
 struct Visit {
   std::uint32_t block;
   BlockMemory memory;
+  PlaneSet stored;  // these came from the store; the others are in memory for good
   std::span<const ChunkSums> recorded;
   std::span<ChunkSums> read;
   std::span<ChunkSums> written;
@@ -83,13 +85,14 @@ struct Traffic {
 
 // What a checkpoint has to say of blocks that are on a drive already.
 struct StoredBlock {
+  PlaneSet planes;  // that are in the store; none: the block is in memory
   Extent extent;
   std::uint64_t generation = 0;
 };
 struct StoredStates {
   StoreRef store;
   std::vector<StoredBlock> blocks;
-  std::vector<ChunkSums> sums;  // of all blocks, in order
+  std::vector<ChunkSums> sums;  // of all blocks, in order; 0 for planes that are in memory
   std::string manifest_link;    // a second name that the manifest is to get before its first; may be empty
 };
 
@@ -115,11 +118,14 @@ class States {
   // One plane of a block, verified as the reader says. At once where it was read ahead.
   virtual Result<> read_plane(const Wanted& wanted, const PlaneReader& reader) = 0;
 
+  // The planes of a block that stay in memory for good; null for the others. From any thread.
+  [[nodiscard]] virtual BlockMemory resident(std::uint32_t block) const = 0;
+
   // Waits until nothing is in flight; ORLOP_TIMEOUT after timeout_ms (-1: for ever).
   virtual Result<> drain(int timeout_ms) = 0;
 
   // Checkpoints: what is on a drive already stays there as it is now, for the checkpoint that refers to it, and is not
-  // copied. None where states are in memory: then their bytes must be written. Waits for what is in flight, and makes
+  // copied. What is in memory must be written; none where all states are. Waits for what is in flight, and makes
   // room on the drive for going on, counting on the checkpoints `replaced` (their ids) to be given up soon.
   // ORLOP_NO_SPACE: nothing has changed.
   virtual Result<std::optional<StoredStates>> keep(const CheckpointRef& checkpoint,

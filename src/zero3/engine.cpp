@@ -13,8 +13,7 @@
 #include "base/log.hpp"
 #include "numa/arena.hpp"
 #include "numa/host_memory.hpp"
-#include "swap/host_states.hpp"
-#include "swap/nvme_states.hpp"
+#include "swap/tiered_states.hpp"
 #include "zero3/committed.hpp"
 #include "zero3/digest.hpp"
 
@@ -76,24 +75,15 @@ std::uint64_t trainable_elements(const std::vector<ParamSpec>& params) {
 }
 
 // What saving or loading a checkpoint takes: buffers, and a copy of the sums of all chunks.
-std::uint64_t checkpoint_bytes(const std::vector<swap::BlockSpec>& blocks) {
+std::uint64_t checkpoint_bytes(const std::vector<BlockUse>& blocks) {
   std::uint64_t chunks = 0;
-  for (const auto& block : blocks) chunks += swap::chunk_count(block);
+  for (const auto& block : blocks) chunks += swap::chunk_count(block.spec);
   return std::max(DataFileWriter::buffer_bytes(), SavedPlanes::buffer_bytes()) + chunks * kSavedPlanes * sizeof(std::uint64_t);
 }
 
-// A model without a trainable parameter has no states to keep; fp32 parameters that the program updates have none either,
-// and then all stay on the host.
-bool is_on_nvme(const Config& config, const std::vector<swap::BlockSpec>& blocks) {
-  const auto has_states = [](const swap::BlockSpec& block) { return block.planes.bytes_per_element() > 0; };
-  return config.offload_optimizer == OffloadDevice::nvme && !blocks.empty() &&
-         std::all_of(blocks.begin(), blocks.end(), has_states);
-}
-
 // Enough to hold what may be read ahead and one that is copied from; not more than there are blocks to read.
-SlabRange plane_slabs(const Config& config, const UnitPlan& units, const std::vector<Block>& blocks) {
-  const auto is_stored = [&](const Block& block) { return units.units[block.unit].home == Home::store; };
-  const auto stored = static_cast<std::uint64_t>(std::count_if(blocks.begin(), blocks.end(), is_stored));
+SlabRange plane_slabs(const Config& config, std::span<const BlockUse> blocks) {
+  const std::uint64_t stored = fetched_blocks(blocks, least_residence(blocks));
   if (stored == 0) return {0, 0};
   if (config.param_slab_count != 0) return {config.param_slab_count, config.param_slab_count};
   const std::uint64_t ahead = divide_up(config.prefetch_elements, kBlockElements) + 1;
@@ -228,14 +218,14 @@ std::uint64_t Engine::model_bytes(const UnitPlan& units) const {
 Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const {
   const Config& config = options_.config;
   const bool on_host = device_->is_host_addressable();
-  const auto specs = block_specs(units, blocks, groups_.optimizer());
+  const auto uses = block_uses(config, units, blocks, groups_.optimizer());
   const MemoryDemand demand{
       .flat = FlatBuffers::bytes_needed(units, accumulation_of(config), on_host),
-      .table_bytes = GradFlow::bytes_needed(params_.size()) + checkpoint_bytes(specs),
-      .blocks = specs,
-      .tier = is_on_nvme(config, specs) ? StateTier::nvme : StateTier::host,
+      .table_bytes = GradFlow::bytes_needed(params_.size()) + checkpoint_bytes(uses),
+      .blocks = uses,
       .slab_count = config.slab_count,
-      .plane_slabs = plane_slabs(config, units, blocks),
+      .plane_slabs = plane_slabs(config, uses),
+      .pinned = config.memory.pinned,
   };
   MemoryLimits limits{
       .host_budget = config.memory.host,
@@ -253,9 +243,8 @@ Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<
 }
 
 Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memory,
-                                                          std::vector<swap::BlockSpec> specs) {
+                                                          const std::vector<swap::BlockSpec>& specs) {
   const Config& config = options_.config;
-  if (!is_on_nvme(config, specs)) return swap::make_host_states(topology_, std::move(specs));
   swap::NvmeOptions nvme;
   nvme.nvme_path = config.nvme_path;
   nvme.run_id = options_.run_id;
@@ -272,7 +261,7 @@ Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memo
   nvme.limit_bytes = config.memory.nvme.value_or(UINT64_MAX);
   nvme.trace = &trace_;
   nvme.cancel = &cancelled_;
-  return swap::make_nvme_states(topology_, std::move(specs), nvme);
+  return swap::make_tiered_states(topology_, specs, memory.residence, nvme);
 }
 
 Result<> Engine::commit() {

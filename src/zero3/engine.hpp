@@ -156,7 +156,8 @@ class Engine {
   enum class Against : std::uint8_t { budgets, this_machine };  // what a plan must fit; this machine has budgets, too
   Result<MemoryPlan> plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const;
   Result<> allocate(Committed& committed);
-  Result<std::unique_ptr<swap::States>> make_states(const MemoryPlan& memory, std::vector<swap::BlockSpec> specs);
+  Result<std::unique_ptr<swap::States>> make_states(const MemoryPlan& memory,
+                                                    const std::vector<swap::BlockSpec>& specs);
 
   Result<> take_from_device(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
   Result<> prefetch_states();

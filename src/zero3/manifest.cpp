@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t kFormat = 1;
+constexpr std::uint32_t kFormat = 2;
 
 std::uint64_t sum_of(std::string_view bytes) { return swap::sum_of(std::as_bytes(std::span(bytes))); }
 
@@ -56,7 +56,8 @@ json params_of(const Manifest& manifest) {
 json blocks_of(const Manifest& manifest) {
   json blocks = json::array();
   for (const SavedBlock& b : manifest.blocks) {
-    blocks.push_back({b.unit, b.range.begin, b.range.end, b.is_adopted ? 1 : 0, b.file_offset, b.home == Home::store ? 1 : 0});
+    blocks.push_back({b.unit, b.range.begin, b.range.end, b.is_adopted ? 1 : 0, b.file_offset,
+                      b.home == Home::store ? 1 : 0, b.stored.planes.bits()});
   }
   return blocks;
 }
@@ -163,6 +164,15 @@ void read_groups(const json& text, Manifest& manifest) {
   }
 }
 
+// Those of a block that are in the store. In the first version all were, if any.
+swap::PlaneSet stored_planes(const json& text, const Manifest& manifest, const SavedBlock& block) {
+  if (!manifest.store) return {};
+  if (text.size() <= 6) return block.planes;
+  const auto planes = swap::PlaneSet::of_bits(text.at(6).get<std::uint8_t>());
+  require((planes - block.planes).empty(), fmt::format("the planes of block {}", manifest.blocks.size()));
+  return planes;
+}
+
 // The planes follow from the unit's dtype and whether its parameters are trained; without states there are none.
 void read_blocks(const json& text, Manifest& manifest) {
   std::vector<bool> is_trained(manifest.units.size(), false);
@@ -182,6 +192,7 @@ void read_blocks(const json& text, Manifest& manifest) {
             fmt::format("block {}", manifest.blocks.size()));
     block.planes = planes_of(UnitKind{manifest.units[block.unit], manifest.has_states && is_trained[block.unit], block.home},
                              manifest.optimizer);
+    block.stored.planes = stored_planes(b, manifest, block);
     manifest.blocks.push_back(std::move(block));
   }
 }
@@ -252,8 +263,8 @@ void read_table(Reader& table, Manifest& manifest) {
       for (std::ptrdiff_t plane = 0; plane < sums_of(block); ++plane) sums[static_cast<std::size_t>(plane)] = need(table.word());
       block.state_sums.push_back(sums);
     }
-    const std::uint64_t bytes = swap::extent_layout(block.spec()).total_bytes;
-    require(!manifest.store || block.stored.extent.grain_count() >= swap::grains_of(bytes), "an extent, which is too short");
+    const std::uint64_t bytes = swap::extent_layout(block.in_store()).total_bytes;
+    require(block.stored.extent.grain_count() >= swap::grains_of(bytes), "an extent, which is too short");
   }
   require(table.is_at_end(), "its table, which is too long");
 }
@@ -318,8 +329,7 @@ Result<json> client_of(std::string_view call, const std::string& text) {
 }
 
 std::uint64_t data_bytes_of(const Manifest& manifest, const SavedBlock& block) {
-  const std::uint64_t state_bytes = manifest.store ? 0 : block.planes.bytes_per_element();
-  return block.range.size() * (param_bytes_beside(manifest, block) + state_bytes);
+  return block.range.size() * (param_bytes_beside(manifest, block) + block.in_file().planes.bytes_per_element());
 }
 
 void place_in_file(Manifest& manifest) {

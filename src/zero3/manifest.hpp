@@ -32,7 +32,8 @@ struct SavedParam {
   std::uint64_t offset = 0;  // in elements of the unit
 };
 
-// A range of a unit, and where its planes are: parameters in the data file, state planes behind them, or in the store.
+// A range of a unit, and where its planes are: in the store, or in the data file: parameters first, the other planes behind
+// them as swap::extent_layout lays them.
 struct SavedBlock {
   std::uint32_t unit = 0;
   Range range;
@@ -45,6 +46,8 @@ struct SavedBlock {
   std::vector<swap::ChunkSums> state_sums;  // per chunk; empty for frozen units
 
   [[nodiscard]] swap::BlockSpec spec() const { return {range.size(), planes}; }
+  [[nodiscard]] swap::BlockSpec in_store() const { return {range.size(), stored.planes}; }
+  [[nodiscard]] swap::BlockSpec in_file() const { return {range.size(), planes - stored.planes}; }
 };
 
 struct Manifest {
@@ -60,7 +63,7 @@ struct Manifest {
   std::vector<Dtype> units;
   std::vector<SavedParam> params;  // in order of id
   std::vector<SavedBlock> blocks;
-  std::optional<swap::StoreRef> store;  // none: state planes are in the data file
+  std::optional<swap::StoreRef> store;  // none: all planes are in the data file
   std::string data_file;                // its name in the checkpoint's directory
   std::uint64_t data_bytes = 0;
   bool has_states = true;               // false: parameters alone, from elsewhere; whether they are trained is open

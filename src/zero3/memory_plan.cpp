@@ -1,8 +1,10 @@
 #include "zero3/memory_plan.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/bytes.hpp"
-#include "swap/host_states.hpp"
-#include "swap/nvme_states.hpp"
+#include "swap/tiered_states.hpp"
 
 namespace orlop::zero3 {
 namespace {
@@ -12,20 +14,26 @@ struct Slabs {
   unsigned of_planes;
 };
 
-swap::TierUse states_use(const MemoryDemand& demand, Slabs slabs) {
-  if (demand.tier == StateTier::nvme) return swap::nvme_states_use(demand.blocks, slabs.of_blocks, slabs.of_planes);
-  return {.host_bytes = swap::host_states_bytes(demand.blocks)};
+bool is_offloaded(const MemoryDemand& demand) {
+  return std::ranges::any_of(demand.blocks, [](const BlockUse& use) { return !use.offloaded.empty(); });
 }
 
-MemoryPlan with_slabs(const MemoryDemand& demand, Slabs slabs) {
-  const swap::TierUse states = states_use(demand, slabs);
-  return {slabs.of_blocks, slabs.of_planes, demand.flat.host + demand.table_bytes + states.host_bytes,
-          demand.flat.device, states};
+MemoryPlan plan_of(const MemoryDemand& demand, Slabs slabs, Residence residence) {
+  MemoryPlan plan;
+  plan.slab_count = slabs.of_blocks;
+  plan.plane_slab_count = fetched_blocks(demand.blocks, residence) == 0 ? 0 : slabs.of_planes;
+  plan.states = swap::tiered_states_use(specs_of(demand.blocks), residence, plan.slab_count, plan.plane_slab_count);
+  plan.host_bytes = demand.flat.host + demand.table_bytes + plan.states.host_bytes;
+  plan.device_bytes = demand.flat.device;
+  plan.pinned_fraction = saved_fraction(demand.blocks, residence);
+  plan.residence = std::move(residence);
+  if (plan.states.nvme_bytes == 0) plan.slab_count = 0;
+  return plan;
 }
 
 // The next smaller choice; false where there is none.
 bool shrink(const MemoryDemand& demand, Slabs& slabs) {
-  if (demand.tier != StateTier::nvme) return false;
+  if (!is_offloaded(demand)) return false;
   if (slabs.of_planes > demand.plane_slabs.least) {
     --slabs.of_planes;
     return true;
@@ -46,9 +54,9 @@ Result<> fits_host(const MemoryDemand& demand, const MemoryLimits& limits, const
   const bool has_budget = limits.host_budget.has_value();
   const std::uint64_t limit = has_budget ? *limits.host_budget : limits.host_available;
   if (plan.host_bytes <= limit) return {};
-  const char* const remedy = demand.tier == StateTier::host
-                                 ? "put the optimizer states on disk (offload_optimizer.device \"nvme\")"
-                                 : "train fewer parameters";
+  const char* const remedy = !is_offloaded(demand) ? "put the optimizer states on disk (offload_optimizer.device \"nvme\")"
+                             : demand.pinned.value_or(0) > 0 ? "lower orlop.memory.pinned"
+                                                             : "train fewer parameters";
   return fail(ORLOP_NO_MEMORY, "host memory: on {} ({} bytes): needs {} bytes ({}), {} bytes too many; {} or {}",
               has_budget ? "the budget orlop.memory.host" : "what this machine can give", limit, plan.host_bytes,
               parts_of(demand, plan), plan.host_bytes - limit,
@@ -72,13 +80,32 @@ Result<> fits_device(const MemoryLimits& limits, const MemoryPlan& plan) {
               plan.device_bytes, plan.device_bytes - limit);
 }
 
+constexpr int kPinTries = 8;
+
+// All of it where there is room, as that needs no ring. Otherwise as much as fits: what is pinned needs tables, too, and may
+// need fewer slabs, so each try takes the room that the one before left, or what it took too much.
+MemoryPlan pin_what_fits(const MemoryDemand& demand, std::uint64_t budget, Slabs slabs, MemoryPlan least) {
+  if (MemoryPlan all = plan_of(demand, slabs, whole_residence(demand.blocks)); all.host_bytes <= budget) return all;
+  if (least.host_bytes > budget) return least;
+  MemoryPlan best = std::move(least);
+  std::uint64_t room = budget - best.host_bytes;
+  for (int i = 0; i < kPinTries; ++i) {
+    MemoryPlan plan = plan_of(demand, slabs, residence_within(demand.blocks, room));
+    room = room + budget > plan.host_bytes ? room + budget - plan.host_bytes : 0;
+    if (plan.host_bytes <= budget && plan.pinned_fraction > best.pinned_fraction) best = std::move(plan);
+  }
+  return best;
+}
+
 }  // namespace
 
 Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& limits) {
-  const bool is_free = demand.tier == StateTier::nvme && demand.slab_count == 0;
-  Slabs slabs{is_free ? swap::kDefaultSlabs : demand.slab_count, demand.plane_slabs.most};
-  MemoryPlan plan = with_slabs(demand, slabs);
-  while (!fits_host(demand, limits, plan) && shrink(demand, slabs)) plan = with_slabs(demand, slabs);
+  Slabs slabs{demand.slab_count == 0 ? swap::kDefaultSlabs : demand.slab_count, demand.plane_slabs.most};
+  const Residence residence = demand.pinned ? residence_of_share(demand.blocks, *demand.pinned) : least_residence(demand.blocks);
+  MemoryPlan plan = plan_of(demand, slabs, residence);
+  while (!fits_host(demand, limits, plan) && shrink(demand, slabs)) plan = plan_of(demand, slabs, residence);
+  const bool may_pin = limits.host_budget && !demand.pinned && is_offloaded(demand);
+  if (may_pin) plan = pin_what_fits(demand, *limits.host_budget, slabs, std::move(plan));
   TRY(fits_host(demand, limits, plan));
   TRY(fits_nvme(limits, plan));
   TRY(fits_device(limits, plan));

@@ -8,13 +8,11 @@
 #include <string>
 
 #include "base/result.hpp"
-#include "swap/block.hpp"
 #include "swap/states.hpp"
 #include "zero3/flat_buffers.hpp"
+#include "zero3/residence.hpp"
 
 namespace orlop::zero3 {
-
-enum class StateTier : std::uint8_t { host, nvme };
 
 struct SlabRange {
   unsigned least;
@@ -24,10 +22,10 @@ struct SlabRange {
 struct MemoryDemand {
   FlatBytes flat;             // parameters and gradients
   std::uint64_t table_bytes;  // of the engine itself
-  std::span<const swap::BlockSpec> blocks;
-  StateTier tier;
-  unsigned slab_count;  // fixed by the configuration; 0: as many as fit
+  std::span<const BlockUse> blocks;
+  unsigned slab_count;             // fixed by the configuration; 0: as many as fit
   SlabRange plane_slabs = {0, 0};  // for parameters in the store; as many as fit
+  std::optional<double> pinned;    // the share of what is offloaded that is to be in memory; none: what fits the budget
 };
 
 struct MemoryLimits {
@@ -41,13 +39,16 @@ struct MemoryLimits {
 struct MemoryPlan {
   unsigned slab_count = 0;
   unsigned plane_slab_count = 0;
+  Residence residence;
+  double pinned_fraction = 0;  // see saved_fraction()
   std::uint64_t host_bytes = 0;
   std::uint64_t device_bytes = 0;
   swap::TierUse states;
 };
 
-// As many slabs as fit, up to swap::kDefaultSlabs, unless their number is fixed; those for parameters give way first. Errors: ORLOP_NO_MEMORY or
-// ORLOP_NO_SPACE with every part and the exact shortfall.
+// As many slabs as fit, up to swap::kDefaultSlabs, unless their number is fixed; those for parameters give way first. What
+// is left of a host budget then holds of the offloaded planes as many as fit, which are in no store. Errors:
+// ORLOP_NO_MEMORY or ORLOP_NO_SPACE with every part and the exact shortfall.
 Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& limits);
 
 }  // namespace orlop::zero3

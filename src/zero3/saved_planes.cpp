@@ -16,6 +16,10 @@ std::string_view name_of_plane(std::size_t plane) {
   return plane == kSavedParam ? "param" : name_of(static_cast<swap::Plane>(plane - 1));
 }
 
+bool is_in_store(const SavedBlock& block, std::size_t plane) {
+  return plane != kSavedParam && block.stored.planes.contains(static_cast<swap::Plane>(plane - 1));
+}
+
 }  // namespace
 
 Result<SavedPlanes> SavedPlanes::open(const Manifest& manifest, const std::string& directory) {
@@ -98,11 +102,13 @@ Result<> SavedPlanes::fill(std::uint32_t block, std::size_t plane, std::uint64_t
 Result<> SavedPlanes::read_bytes(std::uint32_t block, std::size_t plane, std::uint64_t offset,
                                  std::span<std::byte> into) const {
   const SavedBlock& saved = manifest_->blocks[block];
-  const swap::ExtentLayout layout = swap::extent_layout(saved.spec());
-  const std::uint64_t in_extent = plane == kSavedParam ? 0 : layout.offset[plane - 1] + offset;
-  if (plane != kSavedParam && store_) return store_->read(saved.stored.extent, in_extent, into);
-  const std::uint64_t param_bytes = saved.range.size() * param_bytes_beside(*manifest_, saved);
-  std::uint64_t at = saved.file_offset + (plane == kSavedParam ? offset : param_bytes + in_extent);
+  if (is_in_store(saved, plane)) {
+    return store_->read(saved.stored.extent, swap::extent_layout(saved.in_store()).offset[plane - 1] + offset, into);
+  }
+  std::uint64_t at = saved.file_offset + offset;
+  if (plane != kSavedParam) {
+    at += saved.range.size() * param_bytes_beside(*manifest_, saved) + swap::extent_layout(saved.in_file()).offset[plane - 1];
+  }
   return swap::read_whole(data_.get(), data_path_, at, into);
 }
 
@@ -120,7 +126,7 @@ Result<> SavedPlanes::verify(std::uint32_t block, std::size_t plane, Range eleme
                 "checkpoint: on {} (block {}, plane {}, chunk {}): what was read from {} is not what was written: "
                 "expected sum {:016x}, found {:016x}; load an older checkpoint",
                 directory_, block, name_of_plane(plane), chunk,
-                plane != kSavedParam && store_ ? store_->path() : data_path_, expected, found);
+                is_in_store(saved, plane) ? store_->path() : data_path_, expected, found);
   }
   return {};
 }

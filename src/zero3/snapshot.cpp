@@ -94,17 +94,17 @@ Result<> Snapshot::copy_block(SavedBlock& block, std::uint32_t index) {
     TRY(copy_plane(buffers_.host_params(block.unit) + block.range.begin * param_bytes, block.range.size(), param_bytes,
                    block.param_sums));
   }
-  if (manifest_.store || block.planes == swap::PlaneSet{}) return {};
-  return states_.access(index, swap::Change::none, [&](const swap::BlockMemory& memory) -> Result<> {
-    block.state_sums.assign(swap::chunk_count(block.spec()), {});
-    for (const swap::Plane plane : swap::kPlanes) {
-      if (!block.planes.contains(plane)) continue;
-      std::vector<std::uint64_t> sums;
-      TRY(copy_plane(memory.as<std::byte>(plane), block.range.size(), element_bytes(plane), sums));
-      for (std::size_t i = 0; i < sums.size(); ++i) block.state_sums[i][static_cast<std::size_t>(plane)] = sums[i];
-    }
-    return {};
-  });
+  const swap::PlaneSet planes = block.in_file().planes;
+  if (planes.empty()) return {};
+  const swap::BlockMemory memory = states_.resident(index);
+  block.state_sums.resize(swap::chunk_count(block.spec()));
+  for (const swap::Plane plane : swap::kPlanes) {
+    if (!planes.contains(plane)) continue;
+    std::vector<std::uint64_t> sums;
+    TRY(copy_plane(memory.as<std::byte>(plane), block.range.size(), element_bytes(plane), sums));
+    for (std::size_t i = 0; i < sums.size(); ++i) block.state_sums[i][static_cast<std::size_t>(plane)] = sums[i];
+  }
+  return {};
 }
 
 Result<> Snapshot::copy_plane(const std::byte* from, std::uint64_t elements, std::uint32_t element_bytes,

@@ -41,9 +41,11 @@ struct ChunkWork {
   cpu_adam::Isa isa;
   Dtype dtype;
   cpu_adam::GradType grad;
-  Home home;
+  swap::PlaneSet stored;  // what came from the store and goes back to it
   cpu_adam::PlaneSpan span;
   std::span<const cpu_adam::Stretch> stretches;
+
+  [[nodiscard]] bool is_param_stored() const { return stored.contains(param_plane(dtype)); }
 };
 
 void run_update(const ChunkWork& work, const cpu_adam::PlaneSpan& span, cpu_adam::ChunkSums* read,
@@ -51,22 +53,30 @@ void run_update(const ChunkWork& work, const cpu_adam::PlaneSpan& span, cpu_adam
   cpu_adam::update_chunk(work.isa, master_of(work.dtype), work.grad, span, work.stretches, read, written);
 }
 
-// Of parameters that live in the store, in cache now: the sum costs no pass over memory.
+// Of parameters that came from the store, in cache now: the sum costs no pass over memory.
 std::uint64_t param_sum(const ChunkWork& work) {
-  if (work.home == Home::memory) return 0;
+  if (!work.is_param_stored()) return 0;
   return swap::sum_of({static_cast<const std::byte*>(work.span.param), work.span.count * bytes_of(work.dtype)});
 }
 
 swap::ChunkSums sums_of(const ChunkWork& work, const cpu_adam::ChunkSums& states, std::uint64_t params) {
   swap::ChunkSums sums = {states.lo, states.master, states.exp_avg, states.exp_avg_sq, 0};
-  if (work.home == Home::store) sums[static_cast<std::size_t>(param_plane(work.dtype))] = params;
+  if (work.is_param_stored()) sums[static_cast<std::size_t>(param_plane(work.dtype))] = params;
+  for (const auto plane : swap::kPlanes) {
+    if (!work.stored.contains(plane)) sums[static_cast<std::size_t>(plane)] = 0;
+  }
   return sums;
 }
 
 // What is in the store's memory may be computed with before it is known to be sound: of a block that is not, nothing is
-// written back.
-void update_stored(const ChunkWork& work, swap::ChunkSums& read, swap::ChunkSums& written) {
+// written back. States that stay in memory beside such parameters are spared what is not sound.
+void update_stored(const ChunkWork& work, const swap::ChunkSums& recorded, swap::ChunkSums& read,
+                   swap::ChunkSums& written) {
   const std::uint64_t params = param_sum(work);
+  if (params != recorded[static_cast<std::size_t>(param_plane(work.dtype))]) {
+    read = sums_of(work, cpu_adam::chunk_sums(work.isa, work.span), params);
+    return;
+  }
   cpu_adam::ChunkSums found;
   cpu_adam::ChunkSums made;
   run_update(work, work.span, &found, &made);
@@ -181,13 +191,13 @@ void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
   static thread_local std::vector<cpu_adam::Stretch> stretches;
   find_stretches(visit.block, range, constants, stretches);
   const ChunkWork work{parts_.isa, unit.dtype, grad_type_of(parts_.buffers.grad_dtype(block.unit)),
-                       unit.home, span_of(visit.block, visit.memory, range), stretches};
+                       visit.stored, span_of(visit.block, visit.memory, range), stretches};
   const bool is_adopted = adopted_[visit.block];
   if (visit.recorded.empty()) {
     if (!is_adopted) adopt_master(parts_.isa, work.span);
     run_update(work, work.span, nullptr, nullptr);
-  } else if (is_adopted && unit.home == Home::store) {
-    update_stored(work, visit.read[chunk], visit.written[chunk]);
+  } else if (is_adopted && work.is_param_stored()) {
+    update_stored(work, visit.recorded[chunk], visit.read[chunk], visit.written[chunk]);
   } else if (is_adopted) {
     update_verified(work, visit.recorded[chunk], visit.read[chunk], visit.written[chunk]);
   } else {

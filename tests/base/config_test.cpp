@@ -232,6 +232,10 @@ const std::vector<HonouredCase>& honoured_cases() {
        R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
                                  "offload_param": {"device": "nvme", "nvme_path": "/a"}}})",
        [](const Config& c) { return c.nvme_path == "/a" && c.offload_param == OffloadDevice::nvme; }},
+      {"zero_optimization.offload_param.nvme_path",
+       R"({"zero_optimization": {"offload_optimizer": {"device": "cpu"},
+                                 "offload_param": {"device": "nvme", "nvme_path": "/p"}}})",
+       [](const Config& c) { return c.nvme_path == "/p" && c.offload_optimizer == OffloadDevice::cpu; }},
       {"zero_optimization.offload_param.buffer_count",
        R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
                                  "offload_param": {"device": "nvme", "buffer_count": 1}}})",
@@ -294,6 +298,8 @@ const std::vector<HonouredCase>& honoured_cases() {
        [](const Config& c) { return c.memory.host == 48_GiB; }},
       {"orlop.memory.device", R"({"orlop": {"memory": {"device": 1e9}}})",
        [](const Config& c) { return c.memory.device == 1'000'000'000u; }},
+      {"orlop.memory.pinned", R"({"orlop": {"memory": {"pinned": 0.25}}})",
+       [](const Config& c) { return c.memory.pinned == 0.25; }},
       {"orlop.memory.nvme", R"({"orlop": {"memory": {"nvme": "1T"}}})",
        [](const Config& c) { return c.memory.nvme == 1024_GiB; }},
   };
@@ -496,8 +502,8 @@ TEST(Config, ContradictionsAreRefusedWithTheWayOut) {
       HasSubstr("cpu_offload\" (true): contradicts"));
   EXPECT_THAT(refusal(R"({"data_types": {"param_dtype": "bf16"}})"),
               HasSubstr("fp16.enabled and bf16.enabled make parameters fp32"));
-  EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/x"}}})"),
-              HasSubstr("parameters live beside their optimizer states; write"));
+  EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_param": {"device": "nvme"}}})"),
+              HasSubstr("offload_param.device\" (\"nvme\"): nvme_path is missing"));
   EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
                                                 "offload_param": {"device": "nvme", "nvme_path": "/x"}}})"),
               HasSubstr("a run has one store; write the same"));

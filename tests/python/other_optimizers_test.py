@@ -141,6 +141,27 @@ def test_states_of_torch_are_saved_and_training_goes_on_bit_for_bit(tmp_path: Pa
             assert resumed.digest() == expected
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_torch_runs_updates_parameters_on_nvme(precision: str, store: Path) -> None:
+    def masters_after(zero: dict[str, Any]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        model = TwoLayers()
+        zero |= {"stage3_param_persistence_threshold": 0}
+        config = {"bf16": {"enabled": precision == "bf16"}, "zero_optimization": zero}
+        client = MAKERS["NAdam"](model.parameters())
+        with orlop.initialize(model=model, optimizer=client, config=config)[0] as engine:
+            for inputs, targets in batches(3):
+                inputs = inputs.bfloat16() if precision == "bf16" else inputs
+                engine.backward(nn.functional.mse_loss(engine(inputs).float(), targets))
+                engine.step()
+            return {name: engine.read_plane(name, "master") for name in model.state_dict()}
+
+    here = masters_after({})
+    there = masters_after({"stage": 3, "offload_param": {"device": "nvme", "nvme_path": str(store)}})
+    for name, values in here.items():
+        assert torch.equal(values, there[name]), name
+
+
 def test_what_torch_runs_cannot_have_states_on_nvme(store: Path) -> None:
     model = TwoLayers()
     with pytest.raises(orlop.UnsupportedError, match=r"on optimizer SGD: torch runs it, and keeps its states in host"):

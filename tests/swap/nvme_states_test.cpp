@@ -48,7 +48,7 @@ TEST_P(NvmeStatesOverQueue, HoldsWhatPlainVectorsHoldAfterRandomSweeps) {
     }
     if (random() % 2 == 0) {
       const auto block = static_cast<std::uint32_t>(random() % blocks.size());
-      for (auto* states : {nvme->get(), host.get()}) {
+      for (States* states : {static_cast<States*>(nvme->get()), host.get()}) {
         ASSERT_TRUE(states->access(block, Change::modified, [&](const BlockMemory& memory) -> Result<> {
           for (std::uint64_t c = 0; c < chunk_count(blocks[block]); ++c) change_chunk(blocks[block], memory, c, 5 + block);
           return {};
@@ -56,7 +56,7 @@ TEST_P(NvmeStatesOverQueue, HoldsWhatPlainVectorsHoldAfterRandomSweeps) {
       }
       model.change_block(block, 5);
     }
-    for (auto* states : {nvme->get(), host.get()}) {
+    for (States* states : {static_cast<States*>(nvme->get()), host.get()}) {
       const auto report = states->sweep(part, changing_visitor(blocks, sweep), kNeverCancelled);
       ASSERT_TRUE(report) << report.error().message;
     }

@@ -117,6 +117,10 @@ inline void change_chunk(const BlockSpec& spec, const BlockMemory& memory, std::
   }
 }
 
+inline ChunkSums sums_of_stored(const BlockSpec& spec, const Visit& visit, std::uint64_t chunk) {
+  return chunk_sums({spec.elements, spec.planes & visit.stored}, visit.memory, chunk);
+}
+
 // The visitor's side of the contract: check each chunk, change it only if it is right, sum what was written.
 inline Visitor changing_visitor(const std::vector<BlockSpec>& blocks, std::uint32_t salt) {
   return [&blocks, salt](const Visit& visit) -> Result<> {
@@ -124,11 +128,11 @@ inline Visitor changing_visitor(const std::vector<BlockSpec>& blocks, std::uint3
     for (std::uint64_t chunk = 0; chunk < chunk_count(spec); ++chunk) {
       const bool is_checked = !visit.recorded.empty();
       if (is_checked) {
-        visit.read[chunk] = chunk_sums(spec, visit.memory, chunk);
+        visit.read[chunk] = sums_of_stored(spec, visit, chunk);
         if (visit.read[chunk] != visit.recorded[chunk]) continue;
       }
       change_chunk(spec, visit.memory, chunk, salt + visit.block);
-      if (is_checked) visit.written[chunk] = chunk_sums(spec, visit.memory, chunk);
+      if (is_checked) visit.written[chunk] = sums_of_stored(spec, visit, chunk);
     }
     return {};
   };

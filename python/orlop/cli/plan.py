@@ -54,6 +54,8 @@ def run(chosen: argparse.Namespace) -> int:
         ("  tables and checkpoint buffers", size(tables), str(tables)),
         ("NVMe", size(plan["nvme_bytes"]), str(plan["nvme_bytes"])),
     ]
+    if plan["pinned_fraction"] > 0:
+        rows.append(("  traffic saved by what has room in memory", f"{plan['pinned_fraction']:.1%}", ""))
     print(f"{plan['params']:,} parameters in {plan['blocks']} blocks, {precision}".replace("torch.", ""))
     print(table(rows, ("TIER", "", "BYTES")))
     return 0
