@@ -179,14 +179,22 @@ void add_model_options(CLI::App& app, StepArguments& o) {
 }
 
 void add_placement_options(CLI::App& app, StepArguments& o) {
-  constexpr const char* kGroup = "Where states live";
+  constexpr const char* kGroup = "Where states and parameters live";
   add_quantity(app, "--device", o.device, one_of_words({"none", "cpu", "nvme"}),
-               "none or cpu: in memory; nvme: on disk (default with --nvme_path)")
+               "Of states. none or cpu: in memory; nvme: on disk (default with --nvme_path)")
+      ->type_name("DEVICE")->group(kGroup);
+  add_quantity(app, "--param_device", o.param_device, one_of_words({"none", "cpu", "nvme"}),
+               "Of parameters. none (default) or cpu: in memory; nvme: on disk, fetched by\n"
+               "forward and by backward")
       ->type_name("DEVICE")->group(kGroup);
   app.add_option("--nvme_path", o.nvme_path, "Directory of the store, on the drive to measure")
       ->type_name("DIR")->group(kGroup);
-  add_quantity(app, "--ram", o.ram_bytes, parse_bytes, "Hard limit on the engine's host memory: 8G")
+  add_quantity(app, "--ram", o.ram_bytes, parse_bytes,
+               "Hard limit on the engine's host memory: 8G; what it has room for is not\n"
+               "on disk")
       ->type_name("BYTES")->group(kGroup);
+  app.add_option("--pinned", o.pinned, "Share of what would be on disk that is in memory all the same")
+      ->type_name("SHARE")->check(in_range(0.0, 1.0))->group(kGroup);
   add_quantity(app, "--queue", o.queue, a_queue(), "uring, aio or threads (default: the best that works)")
       ->type_name("QUEUE")->group(kGroup);
   app.add_option("--threads", o.threads, "Threads of the update (default: every processor)")
@@ -337,8 +345,10 @@ Result<> check_together(const StepArguments& o) {
     return fail(ORLOP_INVALID_ARGUMENT, "--{}: given alone; add --{}, or --params", o.layers ? "layers" : "hidden",
                 o.layers ? "hidden" : "layers");
   }
-  if (o.device == "nvme" && !o.nvme_path && !o.config_file) {
-    return fail(ORLOP_INVALID_ARGUMENT, "--device nvme: no directory is given; name one on the drive with --nvme_path");
+  if (o.nvme_path || o.config_file) return {};
+  for (const auto& [option, device] : {std::pair("--device", o.device), std::pair("--param_device", o.param_device)}) {
+    if (device != "nvme") continue;
+    return fail(ORLOP_INVALID_ARGUMENT, "{} nvme: no directory is given; name one on the drive with --nvme_path", option);
   }
   return {};
 }

@@ -24,8 +24,10 @@ struct StepArguments {
   std::optional<std::string> dtype;
 
   std::optional<std::string> device;
+  std::optional<std::string> param_device;
   std::optional<std::string> nvme_path;
   std::optional<std::uint64_t> ram_bytes;
+  std::optional<double> pinned;
   std::optional<std::string> queue;
   std::optional<unsigned> threads;
   std::optional<std::string> config_file;

@@ -43,14 +43,19 @@ void set_dtype(json& config, const StepArguments& o) {
   object_at(config, "bf16")["enabled"] = o.dtype.value_or("bf16") == "bf16";
 }
 
+void set_device(json& zero, const char* what, const std::string& device, const std::optional<std::string>& nvme_path) {
+  json& offload = object_at(zero, what);
+  offload["device"] = device;
+  if (nvme_path) offload["nvme_path"] = *nvme_path;
+}
+
 void set_placement(json& config, const StepArguments& o) {
-  if (!o.device && !o.nvme_path) return;
+  if (!o.device && !o.param_device && !o.nvme_path) return;
   json& zero = object_at(config, "zero_optimization");
   zero.erase("cpu_offload");
   if (!zero.contains("stage")) zero["stage"] = 3;
-  json& offload = object_at(zero, "offload_optimizer");
-  offload["device"] = o.device.value_or("nvme");
-  if (o.nvme_path) offload["nvme_path"] = *o.nvme_path;
+  if (o.device || o.nvme_path) set_device(zero, "offload_optimizer", o.device.value_or("nvme"), o.nvme_path);
+  if (o.param_device) set_device(zero, "offload_param", *o.param_device, o.nvme_path);
 }
 
 void set_engine(json& config, const StepArguments& o) {
@@ -60,6 +65,7 @@ void set_engine(json& config, const StepArguments& o) {
   if (o.threads) orlop["threads"] = *o.threads;
   if (o.run_id) orlop["run_id"] = *o.run_id;
   if (o.ram_bytes) object_at(orlop, "memory")["host"] = *o.ram_bytes;
+  if (o.pinned) object_at(orlop, "memory")["pinned"] = *o.pinned;
   if (!o.trace_file.empty()) orlop["trace"] = true;
   if (o.clip) config["gradient_clipping"] = *o.clip;
 }

@@ -33,14 +33,15 @@ double roof_around(const StepResults& r, std::size_t step) {
 
 bool has_drive_roof(const StepResults& r) { return r.slices.size() > r.samples.size(); }
 
-// The least that each step could have taken: its bytes at the raw loop's rate, or its parameters at memory's.
+// The least that each step could have taken: its bytes at the raw loop's rate, and its parameters at memory's.
 std::vector<double> bounds_of(const StepResults& r) {
   std::vector<double> bounds;
   for (std::size_t i = 0; i < r.samples.size(); ++i) {
-    if (!r.states_on_nvme) {
-      bounds.push_back(static_cast<double>(r.params) * 1e-9 / r.adam_roof_gparam_s);
+    const double arithmetic = static_cast<double>(r.params) * 1e-9 / r.adam_roof_gparam_s;
+    if (!r.on_nvme) {
+      bounds.push_back(arithmetic);
     } else if (has_drive_roof(r)) {
-      bounds.push_back(static_cast<double>(r.samples[i].timed.sum()) * 1e-9 / roof_around(r, i));
+      bounds.push_back(std::max(arithmetic, static_cast<double>(r.samples[i].timed.sum()) * 1e-9 / roof_around(r, i)));
     }
   }
   return bounds;
@@ -99,7 +100,7 @@ json nvme_json(const StepResults& r) {
           {"read_gb_s", rate([](DiskTraffic t) { return t.read_bytes; })},
           {"write_gb_s", rate([](DiskTraffic t) { return t.write_bytes; })},
           {"roof_gb_s", or_null(roof_gb_s(r))},
-          {"roof_fraction", r.states_on_nvme ? or_null(bound_fraction(r)) : json()},
+          {"roof_fraction", r.on_nvme ? or_null(bound_fraction(r)) : json()},
           {"engine_read_bytes", r.engine_traffic.read_bytes},
           {"engine_write_bytes", r.engine_traffic.write_bytes},
           {"kernel_read_bytes", traffic.read_bytes},
@@ -110,6 +111,7 @@ json nvme_json(const StepResults& r) {
 json host_json(const StepResults& r) {
   return {{"budget_bytes", r.stats.host_budget_bytes == 0 ? json() : json(r.stats.host_budget_bytes)},
           {"peak_bytes", r.peak_bytes},
+          {"pinned_fraction", pinned_fraction(r)},
           {"model_bytes", r.stats.model_bytes},
           {"staging_bytes", r.stats.staging_bytes},
           {"engine_bytes", planned_bytes(r)},
@@ -156,13 +158,17 @@ std::string limit_sentence(const StepResults& r) {
   const auto fraction = bound_fraction(r);
   if (!fraction) return "";
   const double adam = adam_gparam_s(r);
-  const std::string what = r.states_on_nvme ? "the drive" : "memory";
+  const std::string what = r.on_nvme ? "the drive" : "memory";
   if (*fraction >= 0.9) return fmt::format("What limits the step is {}: {:.0f} % of its roof.", what, *fraction * 100);
   return fmt::format("The step reaches {:.0f} % of {}'s roof; the arithmetic alone takes {} of it.", *fraction * 100, what,
                      format_seconds(static_cast<double>(r.params) * 1e-9 / adam));
 }
 
 }  // namespace
+
+double pinned_fraction(const StepResults& results) {
+  return results.engine.value("memory", json::object()).value("pinned_fraction", 0.0);
+}
 
 RoofRequests roof_requests(const json& engine) {
   RoofRequests requests;
@@ -177,8 +183,8 @@ RoofRequests roof_requests(const json& engine) {
 
 std::vector<Case> step_cases(const StepResults& r) {
   std::vector<Case> cases;
-  const std::string size = r.states_on_nvme ? format_decimal(bytes_per_step(r.samples)) : format_count(r.params);
-  const std::optional<double> rate = r.states_on_nvme ? std::optional(gb_s_of(r.samples)) : std::nullopt;
+  const std::string size = r.on_nvme ? format_decimal(bytes_per_step(r.samples)) : format_count(r.params);
+  const std::optional<double> rate = r.on_nvme ? std::optional(gb_s_of(r.samples)) : std::nullopt;
   cases.push_back({"step", size, Unit::seconds, seconds_of(r.samples), rate, bound_fraction(r)});
   if (has_drive_roof(r)) {
     std::vector<double> rates;
@@ -210,7 +216,7 @@ std::string step_summary_text(const StepResults& r) {
     if (!sentence.empty()) text += sentence + '\n';
   };
   line(limit_sentence(r));
-  if (r.states_on_nvme) {
+  if (r.on_nvme) {
     const DiskTraffic traffic = whole_traffic(r);
     line(fmt::format("NVMe traffic by the kernel's accounting: {:.2f} bytes read and {:.2f} written per parameter and step, "
                      "{:.4f} CPU seconds per GB.",
@@ -248,7 +254,7 @@ json step_json(const StepResults& r, const std::vector<Case>& cases) {
       {"exposed_io_seconds", median_of(each(r.samples, [](const StepSample& s) { return s.exposed_io_seconds; }))},
       {"bound_seconds", bounds.empty() ? json() : json(median_of(bounds))},
       {"bound_fraction", or_null(fraction)},
-      {"cpu_seconds_per_gb", r.states_on_nvme ? json(cpu_seconds_per_gb(r.samples)) : json()},
+      {"cpu_seconds_per_gb", r.on_nvme ? json(cpu_seconds_per_gb(r.samples)) : json()},
       {"digest", fmt::format("{:016x}", r.digest)}};
   return {{"summary", std::move(summary)},
           {"model", r.model},

@@ -14,7 +14,7 @@ namespace orlop::bench {
 struct StepResults {
   std::string model;
   std::uint64_t params = 0;
-  bool states_on_nvme = false;
+  bool on_nvme = false;  // anything
   std::string why;  // the size; empty when it was given
   std::vector<StepSample> samples;
   RoofRequests requests;
@@ -30,6 +30,9 @@ struct StepResults {
   nlohmann::json engine;         // as it describes itself
   nlohmann::json phase_seconds;  // of the run's parts, by name
 };
+
+// What of a step's NVMe traffic is saved because there is room in memory.
+double pinned_fraction(const StepResults& results);
 
 // The request sizes that the engine uses, from its description.
 RoofRequests roof_requests(const nlohmann::json& engine);

@@ -62,7 +62,9 @@ class StepRun {
   }
 
  private:
-  [[nodiscard]] bool on_nvme() const { return config_.offload_optimizer == OffloadDevice::nvme; }
+  [[nodiscard]] bool may_be_on_nvme() const { return !config_.nvme_path.empty(); }
+  // Not where there was room for everything in memory.
+  [[nodiscard]] bool on_nvme() const { return trainer_->engine().stats().nvme_bytes > 0; }
   [[nodiscard]] double elapsed() const { return seconds_of_ns(now_ns() - begin_ns_); }
   // Of a run with a size of its own there is no limit.
   [[nodiscard]] bool has_time_for(double seconds) const {
@@ -89,6 +91,10 @@ class StepRun {
     std::fflush(stdout);
   }
 
+  [[nodiscard]] std::string_view offloaded() const {
+    if (config_.offload_param != OffloadDevice::nvme) return "states";
+    return config_.offload_optimizer == OffloadDevice::nvme ? "states and parameters" : "parameters";
+  }
   Result<> choose_model();
   Result<> open();
   Result<> open_roof();
@@ -138,14 +144,14 @@ zero3::EngineOptions StepRun::engine_options(const std::string& run_id) const {
   zero3::EngineOptions options;
   options.config = config_;
   options.run_id = run_id;
-  if (on_nvme()) remove_when_out_of_patience(config_.nvme_path, run_id);
+  if (may_be_on_nvme()) remove_when_out_of_patience(config_.nvme_path, run_id);
   return options;
 }
 
 Result<> StepRun::open() {
   run_id_ = config_.run_id.value_or(fmt::format("offload-bench-{}-{:x}", ::getpid(), now_ns()));
-  say("{}: {} parameters, {}, states {}", model_.name, format_count(model_.elements()), zero3::name_of(dtype_of(config_)),
-      on_nvme() ? "on NVMe in " + config_.nvme_path : "in memory");
+  say("{}: {} parameters, {}{}", model_.name, format_count(model_.elements()), zero3::name_of(dtype_of(config_)),
+      may_be_on_nvme() ? fmt::format(", {} on NVMe in {}", offloaded(), config_.nvme_path) : ", states in memory");
   progress_.show(0.02, "setting up");
   const std::int64_t begin_ns = now_ns();
   TRY_ASSIGN(GradientSource gradients, GradientSource::create(model_, options_.seed, static_cast<int>(config_.thread_count)));
@@ -153,6 +159,10 @@ Result<> StepRun::open() {
   TRY_ASSIGN(trainer_, Trainer::open(model_, *gradients_, engine_options(run_id_), device_time_));
   set_up_seconds_ = seconds_of_ns(now_ns() - begin_ns);
   show_warnings();
+  results_.engine = json::parse(trainer_->engine().describe());
+  if (const double pinned = pinned_fraction(results_); pinned > 0) {
+    say("There is room in memory for {:.1f} % of what a step would move.", pinned * 100);
+  }
   return on_nvme() ? open_roof() : Result<>{};
 }
 
@@ -166,7 +176,7 @@ Result<> StepRun::open_roof() {
     say("The roof is not measured: only {} of disk are left beside the store.", format_bytes(free_bytes));
     return {};
   }
-  results_.requests = roof_requests(json::parse(trainer_->engine().describe()));
+  results_.requests = roof_requests(results_.engine);
   TRY_ASSIGN(DriveRoof roof, DriveRoof::open(config_.nvme_path, bytes, results_.requests));
   roof_.emplace(std::move(roof));
   forget_peak_memory();
@@ -231,7 +241,7 @@ Result<> StepRun::look_at_results() {
   results_.engine = json::parse(trainer_->engine().describe());
   results_.params = model_.elements();
   results_.model = model_.name;
-  results_.states_on_nvme = on_nvme();
+  results_.on_nvme = on_nvme();
   if (!options_.trace_file.empty()) TRY(trainer_->engine().write_trace(options_.trace_file));
   return {};
 }
@@ -299,7 +309,7 @@ Result<> StepRun::report() {
   say("\n{}\n{}", table_of(cases), step_summary_text(results_));
   if (options_.json_file.empty()) return {};
   json report = step_json(results_, cases);
-  report["machine"] = describe_machine(on_nvme() ? config_.nvme_path : "");
+  report["machine"] = describe_machine(config_.nvme_path);
   report["versions"] = describe_versions();
   report["seed"] = options_.seed;
   report["seconds"] = elapsed();

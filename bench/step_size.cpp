@@ -48,14 +48,17 @@ double memory_per_param(const SizeLimits& limits) {
   return engines(limits) * (2.0 * limits.param_bytes + states);
 }
 
+std::uint32_t stored_param_bytes(const SizeLimits& limits) { return limits.stores_params ? limits.param_bytes : 0; }
+
 // And the raw loop's file is as large as a store.
 double disk_per_param(const SizeLimits& limits) {
-  return (engines(limits) + 1) * kStoreSlack * state_bytes(limits.param_bytes);
+  return (engines(limits) + 1) * kStoreSlack * (state_bytes(limits.param_bytes) + stored_param_bytes(limits));
 }
 
+// Parameters in the store are fetched twice besides.
 double step_seconds_per_param(const SizeLimits& limits) {
   if (!is_on_disk(limits)) return 1 / kAdamParamsPerS;
-  return 2.0 * state_bytes(limits.param_bytes) / (limits.mixed_gb_s * 1e9);
+  return (2.0 * state_bytes(limits.param_bytes) + 4.0 * stored_param_bytes(limits)) / (limits.mixed_gb_s * 1e9);
 }
 
 double set_up_seconds_per_param(const SizeLimits& limits) {
@@ -151,7 +154,8 @@ Result<StepSize> choose_size(const Config& config, const StepArguments& options)
   limits.memory_bytes = share(memory.available_bytes, kShareOfMemory, kMostMemory);
   TRY(try_memory(limits));
   if (config.memory.host) limits.memory_bytes = std::min(limits.memory_bytes, *config.memory.host);
-  if (config.offload_optimizer == OffloadDevice::nvme) {
+  limits.stores_params = config.offload_param == OffloadDevice::nvme;
+  if (!config.nvme_path.empty()) {
     TRY(swap::check_directory(config.nvme_path));
     TRY_ASSIGN(const std::uint64_t free_bytes, free_disk_bytes(config.nvme_path));
     limits.disk_bytes = share(free_bytes, kShareOfDisk, kMostDisk);

@@ -18,11 +18,12 @@ struct StepSize {
 // What limits a run, as far as it is known before.
 struct SizeLimits {
   std::uint64_t memory_bytes;  // that the engine may take
-  std::uint64_t disk_bytes;    // for the store; 0: states are in memory
+  std::uint64_t disk_bytes;    // for the store; 0: there is none
   double mixed_gb_s;           // of the drive
   double first_write_gb_s;
   double populate_gb_s;        // of memory touched for the first time
   std::uint32_t param_bytes;   // 2 or 4
+  bool stores_params = false;  // beside their states
 };
 
 // The arithmetic of it.

@@ -1,6 +1,8 @@
 #include "bench/trainer.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <unordered_set>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -58,21 +60,73 @@ Result<std::unique_ptr<Trainer>> Trainer::open(const Model& model, GradientSourc
   auto trainer = std::unique_ptr<Trainer>(new Trainer(model, gradients, device_time, micro_batches, std::move(engine)));
   for (const zero3::ParamSpec& param : model.params) TRY(trainer->engine_->register_param(param));
   TRY(trainer->engine_->commit());
+  TRY(trainer->find_stored_units());
   TRY(trainer->load_params());
   return trainer;
 }
 
+// In order of first use.
+Result<> Trainer::find_stored_units() {
+  std::unordered_set<std::uint32_t> seen;
+  std::uint64_t largest = 0;
+  for (std::uint32_t id = 0; id < model_->params.size(); ++id) {
+    TRY_ASSIGN(const auto place, engine_->place(id));
+    TRY_ASSIGN(const zero3::Unit unit, engine_->unit(place.first));
+    if (unit.home != zero3::Home::store || !seen.insert(place.first).second) continue;
+    stored_units_.push_back({place.first, unit.content});
+    largest = std::max(largest, unit.content * zero3::bytes_of(unit.dtype));
+  }
+  unit_memory_.resize(largest);
+  return {};
+}
+
 Result<> Trainer::load_params() {
+  std::vector<std::byte> values;
   for (std::uint32_t id = 0; id < model_->params.size(); ++id) {
     TRY(go_on_unless_interrupted());
-    TRY_ASSIGN(void* const address, engine_->address(id));
-    gradients_->initial_values(id, address);
+    const zero3::ParamSpec& param = model_->params[id];
+    TRY_ASSIGN(const auto place, engine_->place(id));
+    TRY_ASSIGN(const zero3::Unit unit, engine_->unit(place.first));
+    if (unit.home == zero3::Home::memory) {
+      TRY_ASSIGN(void* const address, engine_->address(id));
+      gradients_->initial_values(id, address);
+      continue;
+    }
+    values.resize(param.numel * zero3::bytes_of(param.dtype));
+    gradients_->initial_values(id, values.data());
+    TRY(engine_->write_plane(id, zero3::Plane::param, {0, param.numel}, param.dtype, values.data()));
   }
   return {};
 }
 
+// With parameters in memory, forward is spent behind the update.
+double Trainer::seconds_of(Pass pass) const {
+  if (pass == Pass::forward) return device_time_.seconds * kForwardShare / static_cast<double>(micro_batches_);
+  return device_time_.seconds * (1 - kForwardShare) / static_cast<double>(micro_batches_);
+}
+
+Result<> Trainer::fetch_units(Pass pass, StepSample& sample) {
+  if (stored_units_.empty()) return {};
+  std::vector<StoredUnit> units = stored_units_;
+  if (pass == Pass::backward) std::ranges::reverse(units);
+  TRY_ASSIGN(const Stretch stretch, Stretch::begin());
+  double owed = 0;
+  for (const auto& [unit, elements] : units) {
+    TRY(go_on_unless_interrupted());
+    TRY(engine_->unshard(unit, unit_memory_.data(), {}));
+    TRY(engine_->reshard(unit));
+    owed += seconds_of(pass) * static_cast<double>(elements) / static_cast<double>(model_->elements());
+    if (owed < kLeastPause) continue;
+    const double cpu = cpu_seconds();
+    sample.seconds -= owed;
+    pass_seconds(device_time_.load, std::exchange(owed, 0));
+    sample.cpu_seconds -= cpu_seconds() - cpu;
+  }
+  return stretch.add_to(sample);
+}
+
 Result<> Trainer::backward() {
-  const double backward_seconds = device_time_.seconds * (1 - kForwardShare) / static_cast<double>(micro_batches_);
+  const double backward_seconds = stored_units_.empty() ? seconds_of(Pass::backward) : 0;  // else they were spent fetching
   const auto elements = static_cast<double>(model_->elements());
   double owed = 0;
   for (std::uint32_t id = 0; id < model_->params.size(); ++id) {
@@ -90,22 +144,25 @@ Result<StepSample> Trainer::step() {
   StepSample sample;
   TRY_ASSIGN(const DiskTraffic before, disk_traffic());
   for (std::uint64_t i = 0; i < micro_batches_; ++i) {
+    TRY(fetch_units(Pass::forward, sample));
+    TRY(fetch_units(Pass::backward, sample));
     TRY(backward());
     TRY(engine_->backward_end());
   }
+  const double fetch_seconds = sample.seconds;
   TRY_ASSIGN(const Stretch update, Stretch::begin());
   TRY(engine_->step_begin(1));
   TRY_ASSIGN(const zero3::StepReport report, wait_for_step());
   TRY(update.add_to(sample));
 
-  pass_seconds(device_time_.load, device_time_.seconds * kForwardShare);
+  if (stored_units_.empty()) pass_seconds(device_time_.load, device_time_.seconds * kForwardShare);
   const double seconds = sample.seconds;
   TRY_ASSIGN(const Stretch tail, Stretch::begin());
   TRY(drain());
   TRY(tail.add_to(sample));
   TRY_ASSIGN(const DiskTraffic after, disk_traffic());
   sample.tail_seconds = sample.seconds - seconds;
-  sample.exposed_io_seconds = report.exposed_io_seconds + sample.tail_seconds;
+  sample.exposed_io_seconds = report.exposed_io_seconds + fetch_seconds + sample.tail_seconds;
   sample.adam_seconds = report.adam_seconds;
   sample.whole = after - before;
   return sample;

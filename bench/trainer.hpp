@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "bench/gradient_source.hpp"
 #include "bench/interrupt.hpp"
@@ -21,7 +22,8 @@ struct DeviceTime {
 };
 
 struct StepSample {
-  double seconds = 0;       // of the update: step_begin to step_wait, and what of its write-back outlasts the next forward
+  double seconds = 0;       // of the update: step_begin to step_wait, and what of its write-back outlasts the next forward;
+                            // where parameters are in the store, and of fetching them for forward and backward
   double tail_seconds = 0;  // of these: the latter
   double exposed_io_seconds = 0;
   double adam_seconds = 0;
@@ -47,7 +49,17 @@ class Trainer {
   Trainer(const Model& model, GradientSource& gradients, DeviceTime device_time, std::uint64_t micro_batches,
           std::unique_ptr<zero3::Engine> engine);
 
+  // Units in the store, as a pass over the model uses them; each takes its part of what the pass computes.
+  enum class Pass : std::uint8_t { forward, backward };
+  struct StoredUnit {
+    std::uint32_t unit;
+    std::uint64_t elements;
+  };
+
+  Result<> find_stored_units();
   Result<> load_params();
+  Result<> fetch_units(Pass pass, StepSample& sample);
+  [[nodiscard]] double seconds_of(Pass pass) const;
   Result<> backward();
   Result<zero3::StepReport> wait_for_step();
   Result<> drain();
@@ -57,6 +69,8 @@ class Trainer {
   DeviceTime device_time_;
   std::uint64_t micro_batches_;  // per step
   std::uint64_t micro_batch_ = 0;
+  std::vector<StoredUnit> stored_units_;
+  std::vector<std::byte> unit_memory_;  // of the largest of them
   std::unique_ptr<zero3::Engine> engine_;
   CancelOnInterrupt cancel_on_interrupt_;
 };

@@ -117,6 +117,9 @@ class Digests(BenchTest):
             expected = self.digest("--dtype", dtype, "--device", "none")
             self.assertEqual(self.digest("--dtype", dtype, "--device", "cpu"), expected)
             self.assertEqual(self.digest("--dtype", dtype, "--nvme_path", str(self.nvme)), expected)
+            for extra in (["--param_device", "nvme"], ["--param_device", "nvme", "--device", "cpu"], ["--pinned", "0.5"],
+                          ["--ram", "1G"]):
+                self.assertEqual(self.digest("--dtype", dtype, "--nvme_path", str(self.nvme), *extra), expected, extra)
         self.assert_nothing_left()
 
     def test_are_the_same_with_every_queue(self) -> None:
@@ -162,7 +165,7 @@ class Reports(BenchTest):
         "nvme": {"read_bytes_per_param": float, "write_bytes_per_param": float, "read_gb_s": float, "write_gb_s": float,
                  "roof_gb_s": float, "roof_fraction": float},
         "adam": {"gparam_s": float, "roof_fraction": float, "isa": str, "threads": int},
-        "host": {"budget_bytes": int, "peak_bytes": int, "model_bytes": int},
+        "host": {"budget_bytes": int, "peak_bytes": int, "model_bytes": int, "pinned_fraction": float},
         "exposed_io_seconds": float, "bound_seconds": float, "bound_fraction": float, "cpu_seconds_per_gb": float,
         "digest": str}
 
@@ -177,7 +180,7 @@ class Reports(BenchTest):
             self.assertGreaterEqual(value, 0, where)
 
     def test_json_has_every_figure(self) -> None:
-        report = self.report("--params", "8M", "--steps", "3", "--ram", "1G", "--nvme_path", str(self.nvme))
+        report = self.report("--params", "8M", "--steps", "3", "--ram", "1G", "--pinned", "0.5", "--nvme_path", str(self.nvme))
         self.assert_shape(report["summary"], self.SUMMARY)
         summary = report["summary"]
         self.assertEqual(summary["params"], 8_000_000)
@@ -204,6 +207,21 @@ class Reports(BenchTest):
             self.assertLessEqual(nvme[f"{way}_bytes_per_param"], 10.1)
             ours, kernels = nvme[f"engine_{way}_bytes"], nvme[f"kernel_{way}_bytes"]
             self.assertLessEqual(abs(ours - kernels), 0.01 * kernels)
+
+    def test_traffic_falls_by_what_is_pinned(self) -> None:
+        for extra, whole in ((["--param_device", "none"], 20.0), (["--param_device", "nvme"], 28.0)):
+            summary = self.report("--params", "32M", "--steps", "2", "--compare", "none", "--pinned", "0.5", *extra,
+                                  "--nvme_path", str(self.nvme))["summary"]
+            moved = sum(summary["nvme"][f"{way}_bytes_per_param"] for way in ("read", "write"))
+            share = 1 - summary["host"]["pinned_fraction"]
+            self.assertAlmostEqual(share, 0.5, delta=0.1)
+            self.assertLessEqual(moved, whole * share * 1.02)
+
+    def test_a_budget_with_room_for_everything_leaves_the_drive_alone(self) -> None:
+        report = self.report(*SMALL, "--ram", "1G", "--param_device", "nvme", "--nvme_path", str(self.nvme))
+        self.assertEqual(report["summary"]["host"]["pinned_fraction"], 1)
+        self.assertEqual(report["summary"]["nvme"]["store_bytes"], 0)
+        self.assertEqual(report["summary"]["nvme"]["kernel_write_bytes"], 0)
 
     def test_states_in_memory_have_memorys_roof_and_no_drive(self) -> None:
         report = self.report(*SMALL, "--device", "cpu")
