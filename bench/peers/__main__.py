@@ -20,7 +20,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 def write(run: Run, report: str) -> None:
     if run.chosen.write_docs:
         tables.put(_PAGES[0], _MARKERS, report)
-        rows = tables.five_rows(run.cells, costs(run.cells))
+        rows = tables.few_rows(run.cells, costs(run.cells))
         tables.put(_PAGES[1], _MARKERS, tables.table(("beside DeepSpeed", ""), rows))
 
 

@@ -6,7 +6,7 @@ from .setting import Case
 from .systems import DEEPSPEED, MAPPED, ORLOP, TORCH
 
 # Of a process that has imported torch and an engine.
-_BASE_BYTES = 450e6
+BASE_BYTES = 450e6
 _RING_BYTES = 250e6  # Orlop's, with states on NVMe
 # Peak bytes per parameter beyond these: by system, optimizer device and precision.
 _MEMORY = {
@@ -30,7 +30,7 @@ def _kind(system: str) -> str:
 
 
 def memory_bytes(system: str, case: Case, params: int) -> float:
-    fixed = _BASE_BYTES + (_RING_BYTES if system == ORLOP and case.optimizer == "nvme" else 0)
+    fixed = BASE_BYTES + (_RING_BYTES if system == ORLOP and case.optimizer == "nvme" else 0)
     if system in DEEPSPEED and case.parameters == "nvme":
         fixed += _PARAMETER_BUFFERS_BYTES * _PARAMETER[case.precision] / 2
     return fixed + _MEMORY[_kind(system), case.optimizer][case.precision] * params

@@ -53,10 +53,8 @@ class Measurement:
         """Starts all, warms up, and gives each a step in turn; in every other round in reverse."""
         rounds = rounds or self._rounds
         with contextlib.ExitStack() as stack:
-            turns = [
-                self._start(stack, system, group.case, shape, tunings.get(group.case, Tuning()))
-                for system in group.systems
-            ]
+            tuning = tunings.get(group.case, Tuning())
+            turns = [self._start(stack, system, group, shape, tuning) for system in group.systems]
             for i in range(rounds.warm_up + rounds.steps):
                 self._say(f"{group.case}: step {i + 1} of each of {len(turns)}")
                 for turn in turns if i % 2 == 0 else reversed(turns):
@@ -78,11 +76,13 @@ class Measurement:
             raise WorkerFailed(cell.message)
         return cell.seconds
 
-    def _start(self, stack: contextlib.ExitStack, system: str, case: Case, shape: Shape, tuning: Tuning) -> Turn:
+    def _start(self, stack: contextlib.ExitStack, system: str, group: Group, shape: Shape, tuning: Tuning) -> Turn:
+        case = group.case
         self._say(f"{case}: starting {system}")
         self._made += 1
         folder = self._workspace.new_folder(f"{self._made}")
-        setting = Setting(system, case, shape, self._rounds.seed, str(folder), tuning if system == TUNED else Tuning())
+        tuning = tuning if system == TUNED else Tuning()
+        setting = Setting(system, case, shape, self._rounds.seed, str(folder), tuning, group.host_budget)
         log = self._workspace.folder / f"{self._made}.log"
         rounds = self._rounds
         worker = stack.enter_context(Worker(rounds.python, setting, log, rounds.patience, rounds.variables))

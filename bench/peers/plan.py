@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from . import footprint
 from .errors import PeersError
+from .results import Cell
 from .setting import Case
 from .shape import Shape
-from .systems import ALL, ORLOP, takes_part
+from .systems import ALL, DEEPSPEED, MATCHED, ORLOP, takes_part
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Group:
 
     case: Case
     systems: tuple[str, ...]
+    host_budget: int = 0
 
 
 def cases(optimizers: Iterable[str], parameters: Iterable[str], precisions: Iterable[str]) -> list[Case]:
@@ -40,6 +42,7 @@ def systems_of(case: Case, chosen: Sequence[str] = ALL) -> list[str]:
 
 def fitting(shape: Shape, case: Case, systems: Sequence[str], budget: Budget) -> Shape:
     """The shape, with fewer layers where those that must run together do not fit."""
+    systems = [system for system in systems if system != MATCHED]  # runs alone
     together = _pairs(systems) if case.uses_drive else [[system] for system in systems]
     while any(not _fits(case, some, shape.params, budget) for some in together):
         if shape.layers == 1:
@@ -55,7 +58,7 @@ def groups(case: Case, systems: Sequence[str], params: int, budget: Budget) -> l
     """As few groups as fit, filled in order."""
     made: list[list[str]] = []
     for system in systems:
-        if system == ORLOP:
+        if system in (ORLOP, MATCHED):
             continue
         if made and _fits(case, [*made[-1], system, ORLOP], params, budget):
             made[-1].append(system)
@@ -68,6 +71,14 @@ def groups(case: Case, systems: Sequence[str], params: int, budget: Budget) -> l
         if not any(ORLOP in some for some in made):
             made.append([ORLOP])
     return [Group(case, tuple(some)) for some in made]
+
+
+def matched(case: Case, cells: Iterable[Cell]) -> Group | None:
+    """Orlop with the memory that DeepSpeed took in the case; alone, since both at once would be too much."""
+    peaks = [cell.peak_bytes for cell in cells if cell.case == case and cell.system in DEEPSPEED and cell.works]
+    if not peaks:
+        return None
+    return Group(case, (MATCHED,), host_budget=int(max(peaks) - footprint.BASE_BYTES))
 
 
 def _pairs(systems: Sequence[str]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from .progress import say
 from .results import Cell, costs, put_beside, ratio
 from .setting import Case, Tuning
 from .shape import SMOKE, Shape
-from .systems import DEEPSPEED, ORLOP, TUNED
+from .systems import DEEPSPEED, MATCHED, ORLOP, TUNED
 from .workspace import Workspace
 
 _SHARE = 0.8  # of what is free
@@ -64,6 +64,8 @@ class Run:
                 self._tune(case, shape, aio)
             for group in plan.groups(case, systems, shape.params, self.budget):
                 self.cells += self.measurement.run(group, shape, self.tunings)
+            if MATCHED in systems and (matched := plan.matched(case, self.cells)):
+                self.cells += self.measurement.run(matched, shape, self.tunings)
             put_beside(self.cells, ORLOP)
             self.save()
 

@@ -57,6 +57,8 @@ class Setting:
     seed: int
     nvme_path: str
     tuning: Tuning = field(default_factory=Tuning)
+    host_budget: int = 0
+    """Bytes that Orlop may use; 0: what it needs."""
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -77,12 +79,14 @@ def configuration(setting: Setting) -> dict[str, Any]:
     if case.parameters != "none":
         zero["offload_param"] = _place(case.parameters, setting.nvme_path)
     precision = {"bf16": {"enabled": True}} if case.precision == "bf16" else {}
+    budget = {"orlop": {"memory": {"host": setting.host_budget}}} if setting.host_budget else {}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_clipping": CLIPPING,
         "optimizer": {"type": "AdamW", "params": LEARNING},
         "zero_optimization": zero,
         **precision,
+        **budget,
         **tuning.config,
     }
 

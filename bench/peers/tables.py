@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import PeersError
 from .results import Cell, Cost, loss_difference, memory_ratio, ratio, whole
 from .setting import Case
-from .systems import ORLOP
+from .systems import MATCHED, ORLOP
 
 _HEAD = (
     "system",
@@ -112,7 +112,7 @@ def _or_blank(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def five_rows(cells: Sequence[Cell], costs: Sequence[Cost]) -> list[tuple[str, str]]:
+def few_rows(cells: Sequence[Cell], costs: Sequence[Cost]) -> list[tuple[str, str]]:
     """What the README has: a sentence's beginning, and figures. Rows that were not measured are left out."""
     nvme, cpu = Case("nvme", "none", "bf16"), Case("cpu", "none", "bf16")
     found = []
@@ -123,6 +123,11 @@ def five_rows(cells: Sequence[Cell], costs: Sequence[Cost]) -> list[tuple[str, s
         for cell in cells:
             if (cell.case, cell.system) == (nvme, system) and (times := ratio(cell)):
                 found.append((f"whole step, states on NVMe, {system}", f"{times:.2f} times Orlop's"))
+    alone = {cell.system: cell for cell in cells if cell.case == nvme and cell.works}
+    if "DeepSpeed, defaults" in alone and MATCHED in alone:
+        times = alone["DeepSpeed, defaults"].seconds / alone[MATCHED].seconds
+        moved = alone[MATCHED].read_per_param + alone[MATCHED].written_per_param
+        found.append(("the same, Orlop in DeepSpeed's memory", f"{times:.2f} times Orlop's, which moves {moved:.1f} B"))
     for cell in cells:
         if (cell.case, cell.system) == (cpu, "DeepSpeed, defaults") and (times := ratio(cell)):
             part = memory_ratio(cell) or 0

@@ -113,11 +113,12 @@ void keep_from_children(std::span<std::byte> memory) {
   }
 }
 
-// Explicit huge pages only with the populating advice: a pool that runs dry (another node's pages, a hugetlb
-// cgroup) is then an error here instead of SIGBUS at some later touch. Nothing: take other pages.
+// Explicit huge pages are set aside by the system, so that there is nothing to save by populating them later. Only with
+// the populating advice: a pool that runs dry (another node's pages, a hugetlb cgroup) is then an error here instead of
+// SIGBUS at some later touch. Nothing: take other pages.
 std::optional<Mapping> map_explicit_huge(std::uint64_t bytes, const Topology& topology,
                                          const ArenaOptions& options) {
-  if (options.populate != Populate::now || !populate_advice_is_supported()) return std::nullopt;
+  if (!populate_advice_is_supported()) return std::nullopt;
   if (free_explicit_huge_bytes("", os_node(topology, options.node)) < bytes) return std::nullopt;
   constexpr int kTwoMiB = 21 << MAP_HUGE_SHIFT;
   auto mapping = map(bytes, MAP_HUGETLB | kTwoMiB);
@@ -167,6 +168,7 @@ Result<Arena> Arena::create(const Topology& topology, std::uint64_t bytes, const
   TRY_ASSIGN(const std::uint64_t padded, checked_add(bytes, kHugePageBytes - 1));
   arena.size_ = bytes;
   arena.mapped_ = align_down(padded, kHugePageBytes);
+  arena.node_ = options.node;
 
   if (auto mapping = map_explicit_huge(arena.mapped_, topology, options)) {
     if (options.children == Children::do_without) keep_from_children(mapping->memory());
@@ -179,12 +181,17 @@ Result<Arena> Arena::create(const Topology& topology, std::uint64_t bytes, const
   if (options.children == Children::do_without) keep_from_children(mapping.memory());
   arena.page_kind_ = ask_for_huge_pages(mapping.memory());
   prefer_node(mapping.memory(), topology, options.node);
-  if (options.populate == Populate::now) {
-    TRY(make_real(mapping.memory(), topology, options.node));
-    if (arena.page_kind_ == PageKind::transparent_huge) report_fragmentation(mapping.memory());
-  }
   arena.data_ = mapping.release();
+  if (options.populate == Populate::now) TRY(arena.populate(topology));
   return arena;
+}
+
+Result<> Arena::populate(const Topology& topology) {
+  const std::span<std::byte> mapped(data_, mapped_);
+  if (mapped.empty() || page_kind_ == PageKind::explicit_huge) return {};
+  TRY(make_real(mapped, topology, node_));
+  if (page_kind_ == PageKind::transparent_huge) report_fragmentation(mapped);
+  return {};
 }
 
 Arena::Arena(Arena&& other) noexcept
@@ -192,6 +199,7 @@ Arena::Arena(Arena&& other) noexcept
       size_(std::exchange(other.size_, 0)),
       mapped_(std::exchange(other.mapped_, 0)),
       taken_(std::exchange(other.taken_, 0)),
+      node_(other.node_),
       page_kind_(other.page_kind_) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
@@ -200,6 +208,7 @@ Arena& Arena::operator=(Arena&& other) noexcept {
   std::swap(size_, moved.size_);
   std::swap(mapped_, moved.mapped_);
   std::swap(taken_, moved.taken_);
+  std::swap(node_, moved.node_);
   std::swap(page_kind_, moved.page_kind_);
   return *this;
 }

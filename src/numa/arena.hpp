@@ -38,6 +38,9 @@ class Arena {
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();
 
+  // Makes every page real at once, in parallel, in an arena that is populated on touch.
+  Result<> populate(const Topology& topology);
+
   // The next `bytes` of the arena, at a power of two of at most 2 MiB. ORLOP_NO_MEMORY with the numbers when
   // they are not there: sizes are planned.
   Result<std::span<std::byte>> take(std::uint64_t bytes, std::uint64_t alignment);
@@ -53,6 +56,7 @@ class Arena {
   std::uint64_t size_ = 0;    // as asked for
   std::uint64_t mapped_ = 0;  // rounded up to 2 MiB
   std::uint64_t taken_ = 0;
+  int node_ = -1;
   PageKind page_kind_ = PageKind::small;
 };
 

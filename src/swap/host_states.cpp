@@ -27,12 +27,12 @@ class HostStates final : public States {
   static Result<std::unique_ptr<States>> create(const numa::Topology& topology, std::vector<BlockSpec> blocks) {
     TRY(check_blocks(blocks));
     const std::uint64_t bytes = planes_bytes(blocks);
-    std::unique_ptr<HostStates> states(new HostStates(host_states_bytes(blocks), blocks.size()));
+    std::unique_ptr<HostStates> states(new HostStates(topology, host_states_bytes(blocks), blocks.size()));
     if (bytes == 0) {  // no optimizer has a state of these parameters
       states->blocks_.resize(blocks.size());
       return states;
     }
-    TRY_ASSIGN(states->arena_, numa::Arena::create(topology, bytes));
+    TRY_ASSIGN(states->arena_, numa::Arena::create(topology, bytes, {.populate = numa::Populate::on_touch}));
     for (const auto& block : blocks) {
       const auto layout = layout_of(block);
       TRY_ASSIGN(const auto memory, states->arena_->take(layout.bytes(), kPlaneAlignment));
@@ -46,6 +46,7 @@ class HostStates final : public States {
   Result<SweepReport> sweep(std::span<const std::uint32_t> order, const Visitor& visitor,
                             const std::atomic<bool>& cancel) override {
     TRY(check_order(order, seen_));
+    TRY(populate());
     SweepReport report;
     const std::int64_t begin = now_ns();
     for (const auto block : order) {
@@ -58,8 +59,10 @@ class HostStates final : public States {
     return report;
   }
 
-  Result<> access(std::uint32_t block, Change, const std::function<Result<>(const BlockMemory&)>& body) override {
+  Result<> access(std::uint32_t block, Change change,
+                  const std::function<Result<>(const BlockMemory&)>& body) override {
     TRY(check_block(block, blocks_.size()));
+    if (change == Change::modified) TRY(populate());
     return body(blocks_[block]);
   }
 
@@ -84,12 +87,22 @@ class HostStates final : public States {
   }
 
  private:
-  HostStates(std::uint64_t bytes, std::size_t block_count) : bytes_(bytes), seen_(block_count) {
+  HostStates(const numa::Topology& topology, std::uint64_t bytes, std::size_t block_count)
+      : topology_(topology), bytes_(bytes), seen_(block_count) {
     blocks_.reserve(block_count);
   }
 
+  // Not before states are written: while a model moves into the engine, its parameters are there twice.
+  Result<> populate() {
+    if (is_populated_ || !arena_) return {};
+    is_populated_ = true;
+    return arena_->populate(topology_);
+  }
+
+  const numa::Topology& topology_;
   std::uint64_t bytes_;
   std::optional<numa::Arena> arena_;
+  bool is_populated_ = false;
   std::vector<BlockMemory> blocks_;
   std::vector<bool> seen_;
 };

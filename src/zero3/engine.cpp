@@ -277,8 +277,8 @@ Result<> Engine::commit() {
   c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
   c.group_count = group_count_of(params_);
   TRY_ASSIGN(c.memory, plan_memory(c.units, c.blocks, Against::this_machine));
-  if (c.memory.states.nvme_bytes > 0) {
-    TRY(swap::check_nvme_path(options_.config.nvme_path, c.memory.states.nvme_bytes));
+  if (const std::string& path = options_.config.nvme_path; !path.empty()) {  // to be told of even if there is room in memory
+    TRY(swap::check_nvme_path(path, c.memory.states.nvme_bytes));
   }
   if (options_.config.trace) trace_.start();
   TRY(allocate(c));

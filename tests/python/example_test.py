@@ -55,6 +55,12 @@ def run(script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, out: Path, *arg
     return status
 
 
+def larger_model() -> torch.nn.Module:
+    """17 M parameters: more than there is room for in a budget of 128 MiB."""
+    sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 8}
+    return tiny_llama(max_position_embeddings=256, **sizes).bfloat16()
+
+
 def store_files(folder: Path) -> list[Path]:
     return [path for path in (folder / "cache" / "store").rglob("*") if path.is_file()]
 
@@ -62,11 +68,12 @@ def store_files(folder: Path) -> list[Path]:
 def test_it_trains_and_says_what_it_came_to(
     script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(script, monkeypatch, tmp_path / "out", "--steps", "24", "--budget", "16MiB") == 0
+    monkeypatch.setattr(model, "load", lambda cache: (larger_model(), Bytes()))
+    assert run(script, monkeypatch, tmp_path / "out", "--steps", "16", "--budget", "128MiB") == 0
     said = capsys.readouterr().out
     for part in (
         "Before training",
-        "step 24/24",
+        "step 16/16",
         "After training",
         "held-out loss",
         "bytes per parameter",

@@ -123,7 +123,9 @@ def test_each_group_has_orlop_and_fits() -> None:
     every = plan.systems_of(NVME)
     fitting = plan.fitting(shape.shape_of(300e6, 64), NVME, every, budget)
     groups = plan.groups(NVME, every, fitting.params, budget)
-    assert sorted(s for group in groups for s in group.systems if s != ORLOP) == sorted(set(every) - {ORLOP})
+    assert sorted(s for group in groups for s in group.systems if s != ORLOP) == sorted(
+        set(every) - {ORLOP, systems.MATCHED}
+    )
     for group in groups:
         assert group.systems[-1] == ORLOP
         assert sum(plan.footprint.memory_bytes(s, NVME, fitting.params) for s in group.systems) <= budget.memory_bytes
@@ -201,13 +203,15 @@ def test_a_message_stands_in_its_row_and_cannot_end_it() -> None:
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
-def test_five_rows_are_what_the_goals_speak_of() -> None:
+def test_the_rows_are_what_the_goals_speak_of() -> None:
     cpu = Case("cpu", "none", "bf16")
     ours = cell(ORLOP, [1.0], peak_bytes=50)
     cells = [cell(name, [2.0], beside=ours, peak_bytes=100) for name in (DEFAULTS, TUNED)]
     cells.append(cell(DEFAULTS, [2.0], cpu, beside=ours, peak_bytes=100))
-    rows = tables.five_rows(cells, [results.Cost(NVME, name, 3.0, 1.0) for name in (DEFAULTS, TUNED)])
-    assert len(rows) == 5
+    cells.append(cell(systems.MATCHED, [0.5]))
+    rows = tables.few_rows(cells, [results.Cost(NVME, name, 3.0, 1.0) for name in (DEFAULTS, TUNED)])
+    assert len(rows) == 6
+    assert rows[-2][1].startswith("4.00 times Orlop's, which moves")
     assert rows[-1][1] == "2.00 times Orlop's step; Orlop has 50% of its memory"
 
 

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ORLOP = "Orlop"
+MATCHED = "Orlop, DeepSpeed's memory"
 TORCH = "torch AdamW"
 MAPPED = "mapped files"
 DEFAULTS = "DeepSpeed, defaults"
 TUNED = "DeepSpeed, tuned"
-ALL = (TORCH, MAPPED, DEFAULTS, TUNED, ORLOP)
+ALL = (TORCH, MAPPED, DEFAULTS, TUNED, ORLOP, MATCHED)
 DEEPSPEED = (DEFAULTS, TUNED)
 
 _MODULES = {
@@ -27,6 +28,7 @@ _MODULES = {
     DEFAULTS: "deepspeed_engine",
     TUNED: "deepspeed_engine",
     ORLOP: "orlop_engine",
+    MATCHED: "orlop_engine",
 }
 
 
@@ -43,12 +45,13 @@ class System(Protocol):
 
 
 def takes_part(system: str, case: Case) -> bool:
-    """torch has no offload, and mapped files are states on the drive; the engines answer for themselves."""
+    """torch has no offload, mapped files are states on the drive, and more memory is of use where a drive is used; the
+    engines answer for themselves."""
     if system == TORCH:
         return case == case.in_memory
     if system == MAPPED:
         return case.optimizer == "nvme" and case.parameters == "none"
-    return True
+    return system != MATCHED or case.uses_drive
 
 
 def start(setting: Setting, model: nn.Module) -> System:
