@@ -26,7 +26,8 @@ struct FlatBytes {
 
 class FlatBuffers {
  public:
-  // What create() takes, by the same arithmetic.
+  // What create() takes, by the same arithmetic. On the host device gradients take their memory as they come, so that a
+  // model that moves in, and is there twice for a while, has it meanwhile.
   static FlatBytes bytes_needed(const UnitPlan& plan, Accumulation accumulation, bool device_is_host);
 
   static Result<FlatBuffers> create(const numa::Topology& topology, device::Device& device, const UnitPlan& plan,
@@ -45,10 +46,12 @@ class FlatBuffers {
   [[nodiscard]] Dtype grad_dtype(std::uint32_t unit) const { return grad_dtypes_[unit]; }
 
  private:
-  FlatBuffers(device::Device& device, numa::Arena arena);
+  FlatBuffers(device::Device& device, numa::Arena params, numa::Arena grads);
+  void register_with_device();
 
   device::Device* device_;
-  numa::Arena arena_;
+  numa::Arena param_arena_;
+  numa::Arena grad_arena_;
   std::byte* device_memory_ = nullptr;  // owned, where the device is not the host
   std::vector<std::byte*> device_params_;
   std::vector<std::byte*> host_params_;
