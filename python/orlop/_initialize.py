@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -169,6 +170,14 @@ def _move_in(native: NativeEngine, model: nn.Module, parameters: list[Parameter]
     for parameter in parameters:
         if not units.has(parameter):
             parameter.move_in(native)
+    _return_freed_memory()
+
+
+def _return_freed_memory() -> None:
+    """What parameters took before lies in the C library's heap, which keeps it unless it is asked (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _move_out(native: NativeEngine, parameters: list[Parameter], units: Units) -> None:

@@ -55,7 +55,7 @@ class Parameter:
     def write(self, native: NativeEngine, plane: Plane, values: Tensor) -> None:
         """Sets a plane to the values of a tensor of the parameter's shape."""
         source = values.detach().to("cpu", values.dtype if values.dtype in DTYPES else torch.float32).contiguous()
-        if source.data_ptr() == self.tensor.data_ptr():  # the engine's own memory
+        if source.data_ptr() == self.address:  # the engine's own memory
             source = source.clone()
         native.write(self.number, plane, self.numel, DTYPES[source.dtype], source.data_ptr())
 

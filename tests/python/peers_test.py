@@ -280,7 +280,7 @@ def losses(system: str, case: Case, folder: Path, steps: int = 8, **more: Any) -
     assert all(answer["forward"] > 0 and answer["backward"] > 0 and answer["optimizer"] > 0 for answer in answers)
     written = last["drive_bytes"][1] - answers[0]["drive_bytes"][1]
     if case.optimizer == "nvme" and system in (ORLOP, MAPPED):
-        assert written >= steps * 8 * shape.SMOKE.params
+        assert written >= (steps - 1) * 8 * shape.SMOKE.params  # the last step's may still be under way
     return [answer["loss"] for answer in answers]
 
 

@@ -77,7 +77,7 @@ def test_a_report_is_one_page_that_needs_nothing_else(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with start(
-        orlop={"profile": str(tmp_path / "orlop-profile.json"), "memory": {"host": "1G"}},
+        orlop={"profile": str(tmp_path / "orlop-profile.json"), "memory": {"host": "1G", "pinned": 0}},
         zero_optimization=offload("nvme", store),
     ) as engine:
         train(engine, 8)
