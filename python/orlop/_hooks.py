@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from . import _log
+from ._dtypes import DTYPES
 from ._native import NativeEngine
-from ._parameters import DTYPES, Parameter
+from ._parameters import Parameter
 from .errors import OutOfOrderError, UnsupportedError
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import _log, _native
+from ._dtypes import DTYPES
 from ._enums import Plane
-from ._parameters import DTYPES
 from ._safetensors import DTYPES as NAMED
 
 if TYPE_CHECKING:

@@ -246,8 +246,8 @@ class NativeEngine:
     def read(self, number: int, plane: Plane, count: int, dtype: DType, destination: int) -> None:
         check(library.param_read(self._open_handle(), number, plane, 0, count, dtype, destination))
 
-    def write(self, number: int, plane: Plane, count: int, dtype: DType, source: int) -> None:
-        check(library.param_write(self._open_handle(), number, plane, 0, count, dtype, source))
+    def write(self, number: int, plane: Plane, first: int, count: int, dtype: DType, source: int) -> None:
+        check(library.param_write(self._open_handle(), number, plane, first, count, dtype, source))
 
     # ---- Optimizer groups ----
 

@@ -11,15 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._dtypes import DTYPES
 from ._enums import PARAM_FROZEN, DType, Plane
 from ._native import NativeEngine
+from ._parked import away, convert, plain_torch, shape_of
 from .errors import InvalidArgumentError, UnsupportedError
 
-DTYPES: dict[torch.dtype, DType] = {
-    torch.float32: DType.F32,
-    torch.bfloat16: DType.BF16,
-    torch.float16: DType.F16,
-}
 MAX_GROUPS = 1024
 
 
@@ -40,7 +37,8 @@ class Parameter:
     numel: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shape, self.numel = self.tensor.shape, self.tensor.numel()
+        self.shape = shape_of(self.tensor)
+        self.numel = self.shape.numel()
 
     def register(self, native: NativeEngine) -> None:
         flags = PARAM_FROZEN if self.is_frozen else 0
@@ -48,16 +46,26 @@ class Parameter:
 
     def move_in(self, native: NativeEngine) -> None:
         """Gives the engine the values and lets the tensor be a view of the engine's memory, without a copy."""
-        self.write(native, Plane.PARAM, self.tensor)
+        self.give_values(native)
         self.address = native.address(self.number)
-        self.tensor.data = view_of(self.address, self.tensor)
+        with plain_torch():
+            self.tensor.data = view_of(self.address, self.shape, self.tensor.dtype, self.tensor.device)
+
+    def give_values(self, native: NativeEngine) -> None:
+        """Gives the engine the values, of which no more than a piece is in memory when they are away from it."""
+        found = away(self.tensor)
+        if found is None:
+            self.write(native, Plane.PARAM, self.tensor)
+            return
+        for first, piece in found.pieces():
+            native.write(self.number, Plane.PARAM, first, piece.numel(), DTYPES[piece.dtype], piece.data_ptr())
 
     def write(self, native: NativeEngine, plane: Plane, values: Tensor) -> None:
         """Sets a plane to the values of a tensor of the parameter's shape."""
         source = values.detach().to("cpu", values.dtype if values.dtype in DTYPES else torch.float32).contiguous()
         if source.data_ptr() == self.address:  # the engine's own memory
             source = source.clone()
-        native.write(self.number, plane, self.numel, DTYPES[source.dtype], source.data_ptr())
+        native.write(self.number, plane, 0, self.numel, DTYPES[source.dtype], source.data_ptr())
 
     def move_out(self) -> None:
         """Gives the tensor memory of torch's own with the same values, and every alias of it, too."""
@@ -84,13 +92,13 @@ class _CudaMemory:
         }
 
 
-def view_of(address: int, like: Tensor) -> Tensor:
-    """A contiguous tensor of `like`'s shape, dtype and device over the memory at `address`."""
-    if like.device.type == "cuda":
-        memory = _CudaMemory(address, like.numel(), like.element_size())
-        return torch.as_tensor(memory, device=like.device).view(like.dtype).view(like.shape)
-    size = like.numel() * like.element_size()
-    return torch.frombuffer((ctypes.c_char * size).from_address(address), dtype=like.dtype).view(like.shape)
+def view_of(address: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A contiguous tensor over the memory at `address`."""
+    if device.type == "cuda":
+        memory = _CudaMemory(address, shape.numel(), dtype.itemsize)
+        return torch.as_tensor(memory, device=device).view(dtype).view(shape)
+    size = shape.numel() * dtype.itemsize
+    return torch.frombuffer((ctypes.c_char * size).from_address(address), dtype=dtype).view(shape)
 
 
 def check_group_members(groups: list[dict[str, Any]], model: nn.Module) -> None:
@@ -125,7 +133,7 @@ def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parame
     found = []
     for name, tensor in model.named_parameters():
         is_frozen = not tensor.requires_grad or tensor not in group_of
-        if tensor.numel() == 0 or (is_frozen and tensor.dtype not in DTYPES):
+        if shape_of(tensor).numel() == 0 or (is_frozen and tensor.dtype not in DTYPES):
             continue
         dtype = _dtype_of(name, tensor)
         group, module = group_of.get(tensor, 0), module_of[tensor]
@@ -182,7 +190,7 @@ def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
     """Converts the floating-point parameters; buffers keep their type."""
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            parameter.data = parameter.data.to(dtype)
+            convert(parameter, dtype)
 
 
 def check_unscaled(model: nn.Module) -> None:

@@ -1,0 +1,282 @@
+"""Parameters whose values wait in a file: empty tensors with a shape, until they are brought or an engine has them.
+
+DeepSpeed's attributes of such a parameter are here, too: `ds_id`, `ds_shape`, `ds_numel` and `ds_status`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import weakref
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ._dtypes import DTYPES
+from ._scratch import PIECE_BYTES, Scratch
+from .errors import OutOfOrderError
+
+_ids = itertools.count()
+
+
+class ZeroParamStatus(Enum):
+    """Whether a parameter's values are in memory."""
+
+    AVAILABLE = 1
+    NOT_AVAILABLE = 2
+    INFLIGHT = 3
+
+
+class Source(Protocol):
+    """Where values can be read from, any number of times."""
+
+    def pieces(self) -> Iterator[memoryview]:
+        """All their bytes in order; each piece but the last has PIECE_BYTES, and is valid until the next."""
+
+
+def mark(tensor: Any, shape: torch.Size) -> None:
+    """Gives a parameter the attributes that programs for DeepSpeed look at."""
+    if not hasattr(tensor, "ds_id"):
+        tensor.ds_id = next(_ids)
+    tensor.ds_shape, tensor.ds_numel = shape, shape.numel()
+    tensor.ds_status = ZeroParamStatus.AVAILABLE if tensor.numel() else ZeroParamStatus.NOT_AVAILABLE
+
+
+@contextlib.contextmanager
+def plain_torch() -> Iterator[None]:
+    """Whatever modes a program is in, tensors made inside are real ones that can be trained."""
+    with torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+class Parked:
+    """What a parameter carries whose values are in a file, or may go there."""
+
+    def __init__(self, parameter: nn.Parameter, scratch: Scratch | None) -> None:
+        self.shape, self.dtype, self.device = parameter.shape, parameter.dtype, parameter.device
+        self.is_away = False
+        self.gathers = 0  # blocks that want it in memory
+        self.wanted: torch.dtype | None = None  # what it is to become when the model is built
+        self._parameter = weakref.ref(parameter)
+        self._scratch = scratch
+        self._source: Source | None = None
+        self._types: tuple[torch.dtype, ...] = ()  # of the source's bytes, and what they are converted to in turn
+        carrier: Any = parameter
+        carrier._orlop_parked, carrier.__deepcopy__ = self, self._copied
+        mark(parameter, self.shape)
+
+    @property
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    @property
+    def may_leave(self) -> bool:
+        return self._scratch is not None
+
+    @property
+    def parameter(self) -> nn.Parameter | None:
+        """None when the program has dropped it."""
+        return self._parameter()
+
+    def __reduce__(self) -> Any:
+        if self.is_away:
+            raise OutOfOrderError(
+                f"save: on a parameter of shape {tuple(self.shape)}: its values are not in memory: gather them with "
+                "orlop.zero.GatheredParameters, or save after orlop.initialize with engine.save_checkpoint"
+            )
+        return _nothing, ()
+
+    # ---- Leaving memory, and coming back ----
+
+    @plain_torch()
+    def can_leave(self) -> bool:
+        """Whether nobody but the parameter itself has its memory."""
+        parameter = self.parameter
+        if parameter is None or self._scratch is None or self.gathers or self.is_away:
+            return False
+        is_plain = parameter.dtype in DTYPES and parameter.is_contiguous() and parameter.numel() > 0
+        return is_plain and not parameter.is_meta and _owners_of(parameter) == _OWNERS_OF_ONE
+
+    @plain_torch()
+    def leave(self) -> None:
+        """Writes the values down and gives their memory back."""
+        parameter, scratch = self._parameter(), self._scratch
+        assert parameter is not None and scratch is not None
+        self.shape, self.dtype, self.device = parameter.shape, parameter.dtype, parameter.device
+        values = parameter.detach().cpu()
+        self._source, self._types = scratch.keep(bytes_of(values)), (self.dtype,)
+        self._drop()
+
+    @plain_torch()
+    def take(self, source: Source, dtype: torch.dtype) -> None:
+        """Lets the values be those of a source, whose bytes are of some type; they are converted to the parameter's."""
+        parameter = self.parameter
+        if not self.is_away and parameter is not None:
+            self.shape, self.dtype, self.device = parameter.shape, parameter.dtype, parameter.device
+        self._source, self._types = source, (dtype, self.dtype)
+        self._drop()
+
+    @plain_torch()
+    def bring(self) -> None:
+        """Has the values in memory."""
+        if not self.is_away:
+            return
+        parameter = self.parameter
+        assert parameter is not None
+        values = torch.empty(self.shape, dtype=self.dtype, device="cpu")
+        flat = values.view(-1)
+        for first, piece in self.pieces():
+            flat[first : first + piece.numel()] = piece
+        parameter.data = values.to(self.device)
+        self.is_away = False
+        mark(parameter, self.shape)
+
+    @plain_torch()
+    def forget_changes(self) -> None:
+        """Gives the memory back; the values are those that were brought."""
+        if self._source is not None:
+            self._drop()
+
+    @plain_torch()
+    def cast(self, dtype: torch.dtype) -> None:
+        """Converts the parameter, wherever its values are."""
+        parameter = self.parameter
+        assert parameter is not None
+        if self.is_away and dtype != self.dtype:
+            self._types, self.dtype = (*self._types, dtype), dtype
+            self._drop()
+        elif not self.is_away:
+            parameter.data = parameter.data.to(dtype)
+            self.dtype = dtype
+
+    def pieces(self) -> Iterator[tuple[int, Tensor]]:
+        """The values away from memory, as flat CPU tensors in order, each with the number of its first element."""
+        assert self._source is not None
+        first = 0
+        for piece in self._source.pieces():
+            values = torch.frombuffer(piece, dtype=self._types[0])
+            for dtype in self._types[1:]:
+                values = values.to(dtype)
+            yield first, values
+            first += values.numel()
+
+    def end(self) -> None:
+        """An engine has the values, or they are in memory for good."""
+        carrier: Any = self.parameter
+        self._source = self._scratch = None
+        if carrier is not None:
+            del carrier._orlop_parked, carrier.__deepcopy__
+            mark(carrier, self.shape)
+
+    def _drop(self) -> None:
+        parameter = self.parameter
+        assert parameter is not None
+        parameter.data = torch.empty(0, dtype=self.dtype, device=self.device)
+        self.is_away = True
+        mark(parameter, self.shape)
+
+    @plain_torch()
+    def _copied(self, memo: dict[int, Any]) -> nn.Parameter:
+        """What copy.deepcopy makes of the parameter: one of the same values, in memory only if these are."""
+        parameter = self.parameter
+        assert parameter is not None
+        if id(parameter) in memo:
+            twin: nn.Parameter = memo[id(parameter)]
+            return twin
+        if self.can_leave():
+            self.leave()
+        twin = nn.Parameter(parameter.data.clone(), parameter.requires_grad)
+        parked = Parked(twin, self._scratch)
+        parked.wanted = self.wanted
+        if self.is_away:
+            parked.shape, parked._source, parked._types = self.shape, self._source, self._types
+            parked._drop()
+        memo[id(parameter)] = twin
+        return twin
+
+
+def parked_at(source: Source, dtype: torch.dtype, like: nn.Parameter, device: torch.device) -> nn.Parameter:
+    """A parameter like one of the meta device whose values are those of a source, with bytes of some type."""
+    twin = nn.Parameter(torch.empty(0, dtype=like.dtype, device=device), like.requires_grad)
+    found = Parked(twin, None)
+    found.shape, found._source, found._types = like.shape, source, (dtype, like.dtype)
+    found._drop()
+    return twin
+
+
+def parked(tensor: Any) -> Parked | None:
+    """What a parameter carries; None for tensors that are ordinary."""
+    return tensor.__dict__.get("_orlop_parked") if isinstance(tensor, nn.Parameter) else None
+
+
+def away(tensor: Any) -> Parked | None:
+    """The same, of those alone whose values are not in memory."""
+    found = parked(tensor)
+    return found if found is not None and found.is_away else None
+
+
+def shape_of(tensor: Tensor) -> torch.Size:
+    """The shape of a parameter, wherever its values are."""
+    found = away(tensor)
+    return tensor.shape if found is None else found.shape
+
+
+def convert(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Gives a parameter another type, wherever its values are."""
+    found = parked(parameter)
+    if found is None:
+        parameter.data = parameter.data.to(dtype)
+    else:
+        found.cast(dtype)
+
+
+@contextlib.contextmanager
+def gathered(tensors: Iterable[Tensor], keeps_changes: bool) -> Iterator[None]:
+    """Has the values of those in memory that are away, inside the block."""
+    brought = [found for tensor in tensors if (found := away(tensor)) is not None]
+    for found in brought:
+        found.gathers += 1
+    try:
+        for found in brought:
+            found.bring()
+        yield
+    finally:
+        for found in brought:
+            found.gathers -= 1
+            _end_gather(found, keeps_changes)
+
+
+def _end_gather(found: Parked, keeps_changes: bool) -> None:
+    if found.gathers or found.is_away or found.parameter is None:
+        return
+    if not keeps_changes:
+        found.forget_changes()
+    elif found.can_leave():
+        found.leave()
+
+
+def bytes_of(values: Tensor) -> memoryview:
+    """The memory of a contiguous CPU tensor."""
+    return memoryview((ctypes.c_char * values.nbytes).from_address(values.data_ptr())).cast("B")
+
+
+def _owners_of(tensor: Tensor) -> int:
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+_OWNERS_OF_ONE = _owners_of(torch.empty(1))
+
+
+def _nothing() -> None:
+    """What becomes of `Parked` in a pickled parameter."""
+
+
+assert PIECE_BYTES % 8 == 0  # no element of a source is in two pieces
