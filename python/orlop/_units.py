@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from . import _log
-from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Plane
+from ._dtypes import DTYPES
+from ._enums import UNIT_FROZEN, UNIT_STORED, DType
 from ._native import NativeEngine
-from ._parameters import DTYPES, Parameter
+from ._parameters import Parameter
+from ._parked import ZeroParamStatus, mark, parked
 from .errors import OrlopError
 
 # They compute with the parameters of their children without calling them.
@@ -76,10 +78,16 @@ class StoredUnit:
         with torch.inference_mode(False):
             self._views.append(self._flat[first : first + parameter.numel].view(parameter.shape))
         parameter.tensor.data = self._gone
+        mark(parameter.tensor, parameter.shape)
 
     def empty(self) -> None:
         """When all members are there."""
         self._flat.untyped_storage().resize_(0)
+
+    @property
+    def has_the_only_values(self) -> bool:
+        """False while those of all its members still wait in a file, too."""
+        return any(parked(parameter.tensor) is None for parameter in self.members)
 
     @property
     def is_idle(self) -> bool:
@@ -93,6 +101,7 @@ class StoredUnit:
         self._native.unshard(self.number, self._flat.data_ptr(), stream)
         for parameter, view in zip(self.members, self._views, strict=True):
             parameter.tensor.data = view
+            parameter.tensor.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]
         self.is_live = True
 
     def give_up(self) -> None:
@@ -100,6 +109,7 @@ class StoredUnit:
             return
         for parameter in self.members:
             parameter.tensor.data = self._gone
+            parameter.tensor.ds_status = ZeroParamStatus.NOT_AVAILABLE  # type: ignore[attr-defined]
         self._flat.untyped_storage().resize_(0)
         self.is_live = False
         self._native.reshard(self.number)
@@ -191,7 +201,7 @@ class Units:
             self._attach_to(module)
 
     def _add(self, number: int, first: int, parameter: Parameter) -> None:
-        parameter.write(self._native, Plane.PARAM, parameter.tensor)
+        parameter.give_values(self._native)
         if number not in self._units:
             self._units[number] = StoredUnit(self._native, number, parameter.tensor.device)
         unit = self._units[number]
@@ -334,7 +344,8 @@ class Units:
 
     def move_out(self) -> None:
         """Gives every parameter memory of torch's own with its values, where they fit and the engine can say them."""
-        whole, room = sum(unit.bytes for unit in self._units.values()), self._room()
+        units = [unit for unit in self._units.values() if unit.has_the_only_values]
+        whole, room = sum(unit.bytes for unit in units), self._room()
         if whole > room:
             _log.logger.warning(
                 "close: the parameters that lived in the store (%d bytes) do not fit into memory (%d bytes are free): "
@@ -342,9 +353,9 @@ class Units:
                 whole,
                 room,
             )
-            self._units.clear()
+            units.clear()
         try:
-            for unit in self._units.values():
+            for unit in units:
                 unit.fetch()
                 for parameter in unit.members:
                     parameter.tensor.data = parameter.tensor.data.clone()
