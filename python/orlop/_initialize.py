@@ -16,6 +16,7 @@ from torch.utils.data.distributed import DistributedSampler
 from . import _log
 from ._enums import DeviceKind, OptimizerKind
 from ._hooks import GradientFlow
+from ._init import bring_what_stays, end_building, is_building
 from ._native import NativeEngine
 from ._parameters import (
     Parameter,
@@ -26,11 +27,12 @@ from ._parameters import (
     device_of,
     parameters_of,
 )
+from ._parked import away
 from ._torch_update import TorchUpdate, check_runnable
 from ._units import Units
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
-from .errors import ConfigError
+from .errors import ConfigError, OutOfOrderError
 from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
 PRINT_CONFIG = "ORLOP_PRINT_CONFIG"  # in the environment: print every engine's configuration
@@ -70,6 +72,10 @@ def initialize(
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"initialize: model is a {type(model).__name__}: must be a torch.nn.Module")
+    if is_building():
+        raise OutOfOrderError(
+            "initialize: inside a block of zero.Init: the model is complete at its end; call it after that"
+        )
     _log.follow_logger()
     resolved = Config(_one_source(args, config, config_params))
     if os.environ.get(PRINT_CONFIG) or resolved.get("dump_state"):
@@ -85,10 +91,12 @@ def initialize(
     try:
         engine_optimizer, flow = _commit(native, resolved, parameters, groups, client)
         _move_in(native, model, parameters, units)
+        bring_what_stays(model, (parameter.tensor for parameter in parameters))
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
     except BaseException:
         _move_out(native, parameters, units)
         raise
+    end_building(model)
     flow.on_taken = units.note_gradient if units else None
     flow.attach([parameter for parameter in parameters if not parameter.is_frozen])
     torch_update = None
@@ -181,11 +189,13 @@ def _return_freed_memory() -> None:
 
 
 def _move_out(native: NativeEngine, parameters: list[Parameter], units: Units) -> None:
-    """Undoes an initialization that failed: no tensor may be left empty, or over memory that is freed."""
+    """Undoes an initialization that failed: no tensor may be left without its values."""
     units.detach()
     units.move_out()
     for parameter in parameters:
-        if parameter.address:
+        if (found := away(parameter.tensor)) is not None:
+            found.forget_changes()
+        elif parameter.address:
             parameter.move_out()
     native.close()
 

@@ -83,6 +83,7 @@ class Engine(nn.Module):
         self._torch_update = torch_update
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._step_applied = False
+        self._forwards = 0  # under way
         self._save: _checkpoint.Save | None = None
         self._timeline = Timeline(config)
         self._casts_inputs = self.fp16_enabled() and bool(config.get("fp16.auto_cast"))
@@ -104,8 +105,17 @@ class Engine(nn.Module):
         """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16."""
         if self._casts_inputs:
             args, kwargs = half_precision(args), half_precision(kwargs)
-        with self._timeline.phase("forward"), self._forward_pass():
-            return self.module(*args, **kwargs)
+        self._forwards += 1
+        try:
+            with self._timeline.phase("forward"), self._forward_pass():
+                return self.module(*args, **kwargs)
+        finally:
+            self._forwards -= 1
+
+    @property
+    def is_in_pass(self) -> bool:
+        """Whether a forward or backward pass of the engine is under way."""
+        return self._forwards > 0 or self._flow.in_backward
 
     @contextlib.contextmanager
     def _forward_pass(self) -> Iterator[None]:

@@ -13,10 +13,18 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
+from . import _parked
+from ._init import Init
+from ._parked import ZeroParamStatus
 from .engine import open_engines
 from .errors import InvalidArgumentError
 
-__all__ = ["GatheredParameters", "register_external_parameter"]
+__all__ = [
+    "GatheredParameters",
+    "Init",
+    "ZeroParamStatus",
+    "register_external_parameter",
+]
 
 
 @contextlib.contextmanager
@@ -34,6 +42,8 @@ def GatheredParameters(
     """
     tensors = _tensors(params)
     with contextlib.ExitStack() as stack:
+        if enabled:
+            stack.enter_context(_parked.gathered(tensors, keeps_changes=modifier_rank is not None))
         for engine in open_engines() if enabled else []:
             units = engine._units
             if fwd_module is not None:
