@@ -188,13 +188,15 @@ class Units:
 
     def take(self, model: nn.Module, parameters: list[Parameter]) -> None:
         """Gives the engine those that are to live in the store, and the model's modules hooks that bring them."""
-        for parameter in parameters:
-            number, first = self._native.place(parameter.number)
-            if self._native.unit(number).flags & UNIT_STORED:
-                self._add(number, first, parameter)
+        places = [(parameter, *self._native.place(parameter.number)) for parameter in parameters]
+        stored = [place for place in places if self._native.unit(place[1]).flags & UNIT_STORED]
+        if stored:
+            give_freed_memory_back()  # or units' memory, not used yet, would be pieces that have been
+        for parameter, number, first in stored:
+            self._add(number, first, parameter)
         for unit in self._units.values():
             unit.empty()
-        if self._units:
+        if stored:
             give_freed_memory_back()
         self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
         for module in self._units_of:
