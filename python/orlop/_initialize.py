@@ -82,7 +82,7 @@ def initialize(
         print(resolved.table(), flush=True)
     loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
     check_memory(model)
-    check_unclaimed(model)  # before anything of it is changed
+    check_unclaimed("initialize", model)  # before anything of it is changed
     _set_precision(model, resolved)
     groups, client = _choose_optimizer(model, optimizer, model_parameters)
     parameters = parameters_of(model, groups)

@@ -562,14 +562,12 @@ def _plane(name: str) -> Plane:
         raise InvalidArgumentError(f"plane: on {name!r}: must be one of {', '.join(_PLANES)}") from None
 
 
-def check_unclaimed(model: nn.Module) -> None:
+def check_unclaimed(what: str, model: nn.Module) -> None:
     """Raises OutOfOrderError when an open engine has one of the model's parameters."""
     claimed = {id(theirs.tensor) for engine in _engines if engine.is_open for theirs in engine._registered}
     for name, parameter in model.named_parameters():
         if id(parameter) in claimed:
-            raise OutOfOrderError(
-                f"initialize: on {name}: another engine has it; close that engine first: engine.close()"
-            )
+            raise OutOfOrderError(f"{what}: on {name}: an engine has it; close that engine first: engine.close()")
 
 
 def open_engines() -> list[Engine]:

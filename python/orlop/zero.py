@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from . import _parked
 from ._init import Init
 from ._parked import ZeroParamStatus
+from ._weights import Differences, load_safetensors
 from .engine import open_engines
 from .errors import InvalidArgumentError
 
 __all__ = [
+    "Differences",
     "GatheredParameters",
     "Init",
     "ZeroParamStatus",
+    "load_safetensors",
     "register_external_parameter",
 ]
 

@@ -344,7 +344,7 @@ def test_parameters_that_only_share_memory_are_refused() -> None:
 def test_a_model_has_one_engine_at_a_time() -> None:
     model = TwoLayers()
     with initialize(model) as engine:
-        with pytest.raises(orlop.OutOfOrderError, match="on first.weight: another engine has it"):
+        with pytest.raises(orlop.OutOfOrderError, match="on first.weight: an engine has it"):
             initialize(model)
         train(engine, 1)
     with initialize(model) as again:

@@ -366,7 +366,8 @@ def test_room_of_values_that_nobody_needs_is_given_back(store: Path) -> None:
 
 
 def test_large_values_are_kept_in_several_pieces(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_scratch, "PIECE_BYTES", 8192)
+    for module in (_scratch, orlop._weights):
+        monkeypatch.setattr(module, "PIECE_BYTES", 8192)
     plain, model = built_twice(lambda: nn.Linear(100, 331), on_nvme(store, bf16={"enabled": True}))
     with orlop.initialize(model=model, config=on_nvme(store, bf16={"enabled": True}))[0] as engine:
         assert torch.equal(engine.module_state_dict()["weight"], plain.weight.bfloat16())
@@ -456,7 +457,7 @@ def test_misuse_is_refused_in_one_sentence(store: Path) -> None:
         with pytest.raises(orlop.OutOfOrderError, match="initialize: inside a block of zero.Init: .* after"):
             orlop.initialize(model=model, config=settings)
     with orlop.initialize(model=model, config=settings)[0] as engine:
-        with pytest.raises(orlop.OutOfOrderError, match="initialize: on first.weight: another engine has it"):
+        with pytest.raises(orlop.OutOfOrderError, match="initialize: on first.weight: an engine has it"):
             orlop.initialize(model=model, config=settings)
 
         def build(*_: Any) -> None:
