@@ -505,6 +505,7 @@ class Resolver {
                      .pinned = get_optional<double>("orlop.memory.pinned")};
     config.non_finite = value("orlop.non_finite") == "stop" ? NonFinite::stop : NonFinite::skip;
     config.trace = is_true("orlop.trace");
+    config.unit_elements = get<std::uint64_t>("orlop.unit_elements");
     config.thread_count = get<unsigned>("orlop.threads");
     config.run_id = get_optional<std::string>("orlop.run_id");
   }

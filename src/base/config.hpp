@@ -59,6 +59,9 @@ struct Fp16Settings {
   bool auto_cast = false;  // floating-point inputs of the model become fp16
 };
 
+// Small modules that follow each other are merged until a unit has this many elements.
+inline constexpr std::uint64_t kUnitElements = 2u << 20;
+
 enum class ConfigOrigin : std::uint8_t { file, defaulted, derived };
 
 struct ConfigEntry {
@@ -93,6 +96,7 @@ struct Config {
 
   NonFinite non_finite = NonFinite::skip;
   bool trace = false;
+  std::uint64_t unit_elements = kUnitElements;
   unsigned thread_count = 0;          // 0: every processor the process may use
   std::optional<std::string> run_id;  // none: from host, process and time
 

@@ -471,6 +471,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     choice("orlop.non_finite", "\"skip\"", "skip|stop")
         .honoured("a NaN or infinite gradient: skip the step and count it, or stop the engine"),
     boolean("orlop.trace", "false").honoured("record events for orlop_trace_write"),
+    integer("orlop.unit_elements", "2097152", 1)
+        .honoured("modules that follow each other are fetched as one up to this many elements; 1: each by itself"),
     integer("orlop.threads", "0", 0, 1024)
         .honoured("worker threads of the update; 0: every processor the process may use"),
     text("orlop.profile")

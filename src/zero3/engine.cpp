@@ -273,7 +273,7 @@ Result<> Engine::commit() {
   auto committed = std::make_unique<Committed>();
   Committed& c = *committed;
   choose_homes();
-  TRY_ASSIGN(c.units, plan_units(params_));
+  TRY_ASSIGN(c.units, plan_units(params_, options_.config.unit_elements));
   c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
   c.group_count = group_count_of(params_);
   TRY_ASSIGN(c.memory, plan_memory(c.units, c.blocks, Against::this_machine));

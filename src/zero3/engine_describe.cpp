@@ -43,7 +43,7 @@ Result<std::string> Engine::plan() {
   }
   if (params_.empty()) return fail(ORLOP_OUT_OF_ORDER, "plan: on 0 parameters: register at least one first");
   choose_homes();
-  TRY_ASSIGN(const UnitPlan units, plan_units(params_));
+  TRY_ASSIGN(const UnitPlan units, plan_units(params_, options_.config.unit_elements));
   const auto blocks = cut_blocks(units, communicator_->rank(), communicator_->world_size());
   TRY_ASSIGN(const MemoryPlan memory, plan_memory(units, blocks, Against::budgets));
   json out = bytes_of_plan(memory, model_bytes(units));

@@ -14,6 +14,8 @@ constexpr std::uint64_t kMaximumElements = 1ull << 48;
 
 class UnitPlanner {
  public:
+  explicit UnitPlanner(std::uint64_t unit_elements) : unit_elements_(unit_elements) {}
+
   Result<> add(std::uint32_t id, const ParamSpec& param) {
     if (param.numel > kMaximumElements) {
       return fail(ORLOP_INVALID_ARGUMENT, "register parameter: on \"{}\" ({} elements): more than 2^48 elements",
@@ -53,17 +55,18 @@ class UnitPlanner {
   }
 
   [[nodiscard]] bool has_room(std::uint32_t unit, std::uint64_t numel) const {
-    return align_up(plan_.units[unit].content, kReduceElements) + numel <= kUnitElements;
+    return align_up(plan_.units[unit].content, kReduceElements) + numel <= unit_elements_;
   }
 
+  std::uint64_t unit_elements_;
   UnitPlan plan_;
   std::map<std::tuple<Dtype, Training, Home>, Open> open_;
 };
 
 }  // namespace
 
-Result<UnitPlan> plan_units(std::span<const ParamSpec> params) {
-  UnitPlanner planner;
+Result<UnitPlan> plan_units(std::span<const ParamSpec> params, std::uint64_t unit_elements) {
+  UnitPlanner planner(unit_elements);
   for (std::uint32_t id = 0; id < params.size(); ++id) TRY(planner.add(id, params[id]));
   return std::move(planner).finish();
 }

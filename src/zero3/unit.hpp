@@ -5,14 +5,12 @@
 #include <span>
 #include <vector>
 
+#include "base/config.hpp"
 #include "base/result.hpp"
 #include "zero3/param.hpp"
 #include "zero3/partition.hpp"
 
 namespace orlop::zero3 {
-
-// Small modules that follow each other are merged until a unit has this many elements.
-inline constexpr std::uint64_t kUnitElements = 2u << 20;
 
 struct Unit {
   Dtype dtype;
@@ -34,9 +32,10 @@ struct UnitPlan {
   std::vector<Placement> placements;  // by parameter id
 };
 
-// One unit holds one dtype, trainable or frozen, in one home; a module's parameters of one kind are never parted.
+// One unit holds one dtype, trainable or frozen, in one home; a module's parameters of one kind are never parted. Small
+// modules that follow each other are merged until a unit has `unit_elements`.
 // Error: ORLOP_INVALID_ARGUMENT when sizes overflow.
-Result<UnitPlan> plan_units(std::span<const ParamSpec> params);
+Result<UnitPlan> plan_units(std::span<const ParamSpec> params, std::uint64_t unit_elements = kUnitElements);
 
 // A range of a unit's elements that is updated with one group's values.
 struct GroupRange {

@@ -270,6 +270,8 @@ const std::vector<HonouredCase>& honoured_cases() {
       {"orlop.non_finite", R"({"orlop": {"non_finite": "stop"}})",
        [](const Config& c) { return c.non_finite == NonFinite::stop; }},
       {"orlop.trace", R"({"orlop": {"trace": true}})", [](const Config& c) { return c.trace; }},
+      {"orlop.unit_elements", R"({"orlop": {"unit_elements": 1000}})",
+       [](const Config& c) { return c.unit_elements == 1000; }},
       {"orlop.threads", R"({"orlop": {"threads": 6}})", [](const Config& c) { return c.thread_count == 6; }},
       {"orlop.run_id", R"({"orlop": {"run_id": "run-7.b"}})",
        [](const Config& c) { return c.run_id == "run-7.b"; }},
@@ -344,6 +346,10 @@ TEST(Config, EveryKeyTakesItsDefaultInSilence) {
     if (key.type == KeyType::block || key.default_json == "null") continue;
     EXPECT_THAT(resolved(document_with(key.path, default_value(key))).notes, IsEmpty()) << key.path;
   }
+}
+
+TEST(Config, WithoutAKeyUnitsAreOfTheSizeThatTheHeaderSays) {
+  EXPECT_EQ(resolved("{}").unit_elements, kUnitElements);
 }
 
 TEST(Config, EveryKeyRefusesAWrongType) {

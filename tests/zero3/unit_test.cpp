@@ -23,6 +23,13 @@ TEST(Units, SmallModulesThatFollowEachOtherShareOne) {
   EXPECT_EQ(plan.units[0].params.size(), 200u);
 }
 
+TEST(Units, AreAsLargeAsIsAskedFor) {
+  const std::vector<ParamSpec> params = {param(1000, 0), param(1000, 0), param(1000, 1), param(1000, 2), param(9000, 2)};
+  EXPECT_EQ(plan_units(params, 1)->units.size(), 3u);  // a module is never parted
+  EXPECT_EQ(plan_units(params, 4000)->units.size(), 2u);
+  EXPECT_EQ(plan_units(params)->units.size(), 1u);
+}
+
 TEST(Units, AreClosedWhenTheNextModuleDoesNotFit) {
   const std::vector<ParamSpec> params = {param(kUnitElements - 2048, 0), param(4096, 1)};
   EXPECT_EQ(plan_units(params)->units.size(), 2u);
