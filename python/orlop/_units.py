@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import ctypes.util
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ class StoredUnit:
         with torch.inference_mode(False):
             self._flat = torch.empty(info.elements, dtype=_TORCH_TYPES[DType(info.dtype)], device=device)
             self._gone = torch.empty(0, dtype=self._flat.dtype, device=device)
+        self.dtype, self.device = self._flat.dtype, self._flat.device
         self.bytes = self._flat.untyped_storage().nbytes()
         self._views: list[Tensor] = []
 
@@ -201,6 +203,9 @@ class Units:
         self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
         for module in self._units_of:
             self._attach_to(module)
+        if self._units:
+            hook = _Hook(self._before_state_dict)
+            self._handles.append(model.register_state_dict_pre_hook(hook))  # type: ignore[no-untyped-call]
 
     def _add(self, number: int, first: int, parameter: Parameter) -> None:
         parameter.give_values(self._native)
@@ -220,6 +225,12 @@ class Units:
 
     def has(self, parameter: Parameter) -> bool:
         return parameter.number in self._by_number
+
+    def is_replaced(self, parameter: Parameter) -> bool:
+        """Whether a program has given a parameter other memory while its unit was in none."""
+        tensor, unit = parameter.tensor, self._by_number[parameter.number]
+        has_moved = tensor.dtype != unit.dtype or tensor.device != unit.device
+        return has_moved or (not unit.is_live and tensor.numel() > 0)
 
     def register_external(self, module: nn.Module, tensor: Tensor) -> None:
         """Lets a module have a parameter that it uses, but that is another module's."""
@@ -264,6 +275,16 @@ class Units:
             unit.uses = max(0, unit.uses - 1)
         if torch.is_grad_enabled():
             _Call(self, units, list(_differentiable((args, kwargs)))).watch(_differentiable(output))
+
+    def _before_state_dict(self, _module: nn.Module, _prefix: str, keep_vars: bool) -> None:
+        gone = [member.name for unit in self._units.values() if not unit.is_live for member in unit.members]
+        if gone and not keep_vars:  # else it is the engine's own
+            _log.logger.warning(
+                "state_dict: on %s and %d more: they live in the store, and the state has empty tensors for them: call "
+                "engine.module_state_dict() or save_checkpoint(), or gather them with orlop.zero.GatheredParameters",
+                gone[0],
+                len(gone) - 1,
+            )
 
     def own_for(self, units: list[StoredUnit]) -> None:
         """A backward pass comes to a module with these units."""
@@ -370,8 +391,11 @@ class Units:
 
 def _differentiable(values: Any) -> Iterator[Tensor]:
     for leaf in _pytree.tree_leaves(values):
-        if isinstance(leaf, Tensor) and leaf.requires_grad:
-            yield leaf
+        if isinstance(leaf, Tensor):
+            if leaf.requires_grad:
+                yield leaf
+        elif is_dataclass(leaf):  # one that torch does not know
+            yield from _differentiable(list(vars(leaf).values()))
 
 
 def _before_gradient_of(tensor: Tensor, call: Callable[[Any], None]) -> None:
