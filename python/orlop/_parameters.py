@@ -15,7 +15,7 @@ from ._dtypes import DTYPES
 from ._enums import PARAM_FROZEN, DType, Plane
 from ._native import NativeEngine
 from ._parked import away, convert, plain_torch, shape_of
-from .errors import InvalidArgumentError, UnsupportedError
+from .errors import InvalidArgumentError, OutOfOrderError, UnsupportedError
 
 MAX_GROUPS = 1024
 
@@ -169,6 +169,28 @@ def _unit_path(name: str, modules: dict[str, nn.Module]) -> str:
         if isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList):
             return ".".join(parts[: depth + 1])
     return ".".join(parts)
+
+
+Layout = list[tuple[str, nn.Parameter]]
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """Every parameter under each of its names."""
+    return list(model.named_parameters(remove_duplicate=False))
+
+
+def check_layout(model: nn.Module, before: Layout) -> None:
+    """Raises OutOfOrderError when a model has other parameters than before."""
+    now = layout_of(model)
+    if len(now) == len(before) and all(a[0] == b[0] and a[1] is b[1] for a, b in zip(now, before, strict=True)):
+        return
+    found, expected = dict(now), dict(before)
+    name = next((name for name in (*found, *expected) if found.get(name) is not expected.get(name)), now[0][0])
+    how = "added to" if name not in expected else "removed from" if name not in found else "replaced in"
+    raise OutOfOrderError(
+        f"step: on {name}: it was {how} the model since initialize, which the engine does not know: change the model "
+        "before, or close the engine and initialize again"
+    )
 
 
 def check_memory(model: nn.Module) -> None:

@@ -21,7 +21,7 @@ from . import _checkpoint, _log
 from ._enums import DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
-from ._parameters import Parameter, half_precision
+from ._parameters import Parameter, check_layout, half_precision, layout_of
 from ._timeline import Timeline
 from ._torch_update import TorchUpdate
 from ._units import Units, is_in_backward
@@ -82,6 +82,7 @@ class Engine(nn.Module):
         self._units = units
         self._torch_update = torch_update
         self._by_name = {parameter.name: parameter for parameter in parameters}
+        self._layout = layout_of(module)
         self._step_applied = False
         self._forwards = 0  # under way
         self._save: _checkpoint.Save | None = None
@@ -122,6 +123,7 @@ class Engine(nn.Module):
         if not self._units or is_in_backward():
             yield
             return
+        self._check_memory("forward")
         self._units.start_over()
         try:
             yield
@@ -217,16 +219,25 @@ class Engine(nn.Module):
             self.lr_scheduler.step(**lr_kwargs)
 
     def _check_parameters(self) -> None:
+        check_layout(self.module, self._layout)
+        self._check_memory("step")
         for parameter in self._registered:
-            if not self._units.has(parameter) and parameter.tensor.data_ptr() != parameter.address:
-                raise OutOfOrderError(
-                    f"step: on {parameter.name}: its memory was replaced since initialize (by model.to(), .half() or "
-                    "p.data = ...), so the engine's values are not the model's: convert or move the model before"
-                )
             if parameter.tensor.requires_grad and not parameter.required_grad:
                 raise UnsupportedError(
                     f"step: on {parameter.name}: it was frozen when the engine was initialized and has no optimizer "
                     "state; initialize again to train it"
+                )
+
+    def _check_memory(self, what: str) -> None:
+        for parameter in self._registered:
+            if self._units.has(parameter):
+                is_replaced = self._units.is_replaced(parameter)
+            else:
+                is_replaced = parameter.tensor.data_ptr() != parameter.address
+            if is_replaced:
+                raise OutOfOrderError(
+                    f"{what}: on {parameter.name}: its memory was replaced since initialize (by model.to(), .half() or "
+                    "p.data = ...), so the engine's values are not the model's: convert or move the model before"
                 )
 
     def _check_usable(self) -> None:

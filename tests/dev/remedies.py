@@ -123,7 +123,7 @@ REMEDIES = {
     "config: on …: without effect: …": "Harmless: docs/config.md says why the key needs no effect here.",
     "config: on …: unknown key…": '`"orlop": {"strict_config": true}` makes it an error.',
     # ---- Python ----
-    "step: on …: its memory was replaced since initialize (by model.to(), .half() or p.data = ...), so the "
+    "…: on …: its memory was replaced since initialize (by model.to(), .half() or p.data = ...), so the "
     "engine's values are not the model's: convert or move the model before": (
         "Parameters are views of the engine's memory."
     ),

@@ -25,7 +25,7 @@ def stored(store: Path, threshold: int = 0, **changes: Any) -> dict[str, Any]:
             "offload_param": {"device": "nvme"},
             "stage3_param_persistence_threshold": threshold,
         },
-        **changes,
+        **{"orlop": {"unit_elements": 1}} | changes,  # as many units as there are modules
     )
 
 
@@ -372,3 +372,48 @@ def test_an_initialization_that_fails_leaves_the_model_as_it_was(store: Path) ->
         orlop.initialize(model=model, config=stored(store), lr_scheduler=other)
     assert_same({name: value.detach() for name, value in model.named_parameters()}, before)
     model(batches(1)[0][0])
+
+
+def add(model: nn.Module) -> None:
+    model.extra = nn.Linear(2, 2)
+
+
+def remove(model: nn.Module) -> None:
+    model.first.bias = None
+
+
+def replace(model: nn.Module) -> None:
+    model.first.weight = nn.Parameter(torch.zeros(37, 13))
+
+
+def tie(model: nn.Module) -> None:
+    model.norm.bias = model.norm.weight
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (add, "on extra.weight: it was added to the model since initialize"),
+        (remove, "on first.bias: it was removed from the model since initialize"),
+        (replace, "on first.weight: it was replaced in the model since initialize"),
+        (tie, "on norm.bias: it was replaced in the model since initialize"),
+    ],
+)
+@pytest.mark.parametrize("where", ["store", "memory"])
+def test_a_model_that_was_changed_is_refused(
+    change: Callable[[nn.Module], None], said: str, where: str, store: Path
+) -> None:
+    model = TwoLayers()
+    with orlop.initialize(model=model, config=stored(store) if where == "store" else config())[0] as engine:
+        train(engine, 1)
+        change(model)
+        with pytest.raises(orlop.OutOfOrderError, match=said):
+            train(engine, 1)
+
+
+def test_memory_that_was_replaced_is_found_by_the_next_forward(store: Path) -> None:
+    model = TwoLayers()
+    with orlop.initialize(model=model, config=stored(store))[0] as engine:
+        model.first.weight.data = torch.zeros(37, 13)
+        with pytest.raises(orlop.OutOfOrderError, match="forward: on first.weight: its memory was replaced"):
+            train(engine, 1)
