@@ -126,7 +126,7 @@ class Init:
         for owner in module.modules():
             for parameter in owner.parameters(recurse=False):
                 _track(parameter, self)
-        _finish([module])
+        _finish([module], leaves=True)
 
     def _open(self) -> None:
         if self._folder is not None and self._scratch is None:
@@ -214,8 +214,7 @@ class _Building:
         self._modules.clear()
         self._present.clear()
         self._present_bytes = 0
-        if not failed:
-            _finish(modules)
+        _finish(modules, leaves=not failed)
 
     def _note_parameter(self, module: nn.Module, _name: str, parameter: Any) -> None:
         if threading.get_ident() != self._thread or type(parameter) is not nn.Parameter:
@@ -277,20 +276,24 @@ def _track(parameter: nn.Parameter, block: Init) -> None:
         block.park(parameter)
 
 
-def _finish(modules: Iterable[nn.Module]) -> None:
+def _finish(modules: Iterable[nn.Module], leaves: bool) -> None:
     """These are built: their parameters leave, and take the types that they are to have."""
-    owners = {id(owner): owner for module in modules for owner in module.modules()}
-    for owner in owners.values():
-        for parameter in owner._parameters.values():
-            if (found := parked(parameter)) is not None:
-                _finish_parameter(found)
-        if any(away(parameter) for parameter in owner._parameters.values()):
-            guard(owner)
+    owners = {id(owner): owner for module in modules for owner in module.modules()}.values()
+    every = [parked(parameter) for owner in owners for parameter in owner._parameters.values()]
+    built = dict.fromkeys(found for found in every if found is not None)
+    try:
+        for found in built if leaves else ():
+            if found.can_leave():
+                found.leave()
+    finally:  # also of those that the drive has no room for
+        for found in built:
+            _settle(found)
+        for owner in owners:
+            if any(away(parameter) for parameter in owner._parameters.values()):
+                guard(owner)
 
 
-def _finish_parameter(found: Parked) -> None:
-    if found.can_leave():
-        found.leave()
+def _settle(found: Parked) -> None:
     if found.wanted is not None:
         found.cast(found.wanted)
         found.wanted = None

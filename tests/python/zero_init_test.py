@@ -159,6 +159,14 @@ def test_tied_weights_are_one_parameter(store: Path) -> None:
         assert "head.weight" not in [parameter.name for parameter in engine._registered]
 
 
+def test_tied_weights_that_stay_in_memory_are_ordinary(store: Path) -> None:
+    with orlop.zero.Init(config_dict_or_path=on_nvme(store)):
+        model = Initialised()
+        held = model.head.weight.data
+    assert model.head.weight is model.embed.weight and model.head.weight.data_ptr() == held.data_ptr()
+    pickle.dumps(model.head)
+
+
 class WithFrozen(TwoLayers):
     def __init__(self) -> None:
         super().__init__()
@@ -247,12 +255,14 @@ def test_after_an_exception_everything_is_ordinary_again(store: Path) -> None:
     class Failing(TwoLayers):
         def __init__(self) -> None:
             super().__init__()
-            self.kept = self.first
             raise RuntimeError("no")
 
-    with pytest.raises(RuntimeError, match="no"), orlop.zero.Init(config_dict_or_path=on_nvme(store)):
+    with pytest.raises(RuntimeError, match="no"), orlop.zero.Init(config_dict_or_path=on_nvme(store), dtype=torch.half):
+        whole = TwoLayers()
         Failing()
     assert not _init.is_building()
+    assert {parameter.dtype for parameter in whole.parameters()} == {torch.half}
+    pickle.dumps(whole)
     model = TwoLayers()
     assert not hasattr(model.first.weight, "ds_id")
     model(batches(1)[0][0])
