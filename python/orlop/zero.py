@@ -1,6 +1,7 @@
 """Parameters that live in the store, seen by a program: by DeepSpeed's names.
 
-A module's own parameters are there while its forward runs. For everything else:
+Inside `Init` a model is built without having it in memory; `load_safetensors` gives it weights of files. In training a
+module's own parameters are there while its forward runs. For everything else:
 
 with orlop.zero.GatheredParameters(model.head.weight):
     print(model.head.weight.norm())
