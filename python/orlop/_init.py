@@ -123,9 +123,8 @@ class Init:
     def _store(self, module: nn.Module) -> None:
         """As if the module had been built inside."""
         self._open()
-        for owner in module.modules():
-            for parameter in owner.parameters(recurse=False):
-                _track(parameter, self)
+        for parameter in module.parameters():
+            _building.note(parameter, self)
         _finish([module], leaves=True)
 
     def _open(self) -> None:
@@ -203,7 +202,7 @@ class _Building:
         self._blocks.append(block)
 
     def end(self, failed: bool) -> None:
-        self._blocks.pop()
+        block = self._blocks.pop()
         if self._blocks:
             return
         for handle in self._handles:
@@ -211,20 +210,30 @@ class _Building:
         assert self._mode is not None
         self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         modules = list(self._modules)
+        for module in modules:
+            for parameter in module._parameters.values():
+                self.note(parameter, block)  # what came past register_parameter, as to_empty() sets it
         self._modules.clear()
         self._present.clear()
         self._present_bytes = 0
         _finish(modules, leaves=not failed)
 
     def _note_parameter(self, module: nn.Module, _name: str, parameter: Any) -> None:
-        if threading.get_ident() != self._thread or type(parameter) is not nn.Parameter:
-            return
-        self._modules.add(module)
-        with plain_torch():
-            if parameter.is_meta:
-                return
-            _track(parameter, self._blocks[-1])
-        self.use([parameter])
+        if threading.get_ident() == self._thread:
+            self._modules.add(module)
+            self.note(parameter, self._blocks[-1])
+            self.use([parameter])
+
+    @plain_torch()
+    def note(self, parameter: Any, block: Init) -> None:
+        """Has a block's way with a parameter, from now on."""
+        if (
+            type(parameter) is nn.Parameter
+            and parked(parameter) is None
+            and parameter.numel()
+            and not parameter.is_meta
+        ):
+            block.park(parameter)
 
     def _note_module(self, module: nn.Module, _name: str, _child: nn.Module | None) -> None:
         if threading.get_ident() == self._thread:
@@ -269,11 +278,6 @@ _building = _Building()
 def is_building() -> bool:
     """Whether a model is being built inside `zero.Init`."""
     return bool(_building)
-
-
-def _track(parameter: nn.Parameter, block: Init) -> None:
-    if parked(parameter) is None and parameter.numel() > 0:
-        block.park(parameter)
 
 
 def _finish(modules: Iterable[nn.Module], leaves: bool) -> None:

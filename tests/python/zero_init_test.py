@@ -159,6 +159,20 @@ def test_tied_weights_are_one_parameter(store: Path) -> None:
         assert "head.weight" not in [parameter.name for parameter in engine._registered]
 
 
+@pytest.mark.usefixtures("eager")
+def test_modules_that_are_made_empty_and_filled_later(store: Path) -> None:
+    def make() -> nn.Module:
+        model = nn.Sequential(nn.utils.skip_init(nn.Linear, 4, 6), nn.LazyLinear(3), TwoLayers().double().float())
+        nn.init.normal_(model[0].weight)
+        nn.init.normal_(model[0].bias)
+        model[1](torch.rand(2, 6))
+        return nn.utils.parametrizations.weight_norm(model[0]) and model
+
+    plain, model = built_twice(make, on_nvme(store))
+    assert in_memory(model) == []
+    assert same(values_of(model), values(plain))
+
+
 def test_tied_weights_that_stay_in_memory_are_ordinary(store: Path) -> None:
     with orlop.zero.Init(config_dict_or_path=on_nvme(store)):
         model = Initialised()
