@@ -115,6 +115,32 @@ def test_training_from_them_gives_the_same_bits(kind: str, store: Path, tmp_path
         assert engine.digest() == plain.digest()
 
 
+@pytest.mark.parametrize("kind", ["meta", "init"])
+@pytest.mark.parametrize(
+    ("stored_as", "made_as"),
+    [(torch.float64, torch.float32), (torch.float32, torch.float16), (torch.float64, torch.float16)],
+)
+def test_types_are_converted_one_after_the_other(
+    kind: str, stored_as: torch.dtype, made_as: torch.dtype, store: Path, tmp_path: Path
+) -> None:
+    """From the file's to the model's to the configuration's, each rounding once."""
+    torch.manual_seed(4)
+    state = {name: value.to(stored_as) for name, value in TwoLayers().double().state_dict().items()}
+    state["first.weight"].uniform_(-1, 1)
+    file = in_one_file(state, tmp_path)
+    expected = TwoLayers().to(made_as)
+    expected.load_state_dict(state)
+    settings = on_nvme(store, bf16={"enabled": True})
+    with torch.device("meta" if kind == "meta" else "cpu"):
+        model = TwoLayers().to(made_as)
+    if kind == "init":
+        orlop.zero.Init(module=model, config_dict_or_path=on_nvme(store))
+    orlop.zero.load_safetensors(model, file)
+    with orlop.initialize(model=model, config=settings)[0] as engine:
+        found = engine.module_state_dict()
+    assert same(found, {name: value.bfloat16() for name, value in expected.state_dict().items()})
+
+
 def test_what_does_not_agree_is_one_list_and_changes_nothing(store: Path, tmp_path: Path) -> None:
     state = given()
     state["first.weight"] = torch.zeros(13, 37)

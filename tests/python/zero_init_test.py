@@ -14,7 +14,7 @@ import orlop
 import pytest
 import torch
 from conftest import TwoLayers, batches, config, same, tiny_llama, train, values
-from orlop import _init, _scratch
+from orlop import _init, _scratch, _units
 from torch import Tensor, nn
 
 
@@ -457,7 +457,10 @@ def test_a_bad_directory_is_named(store: Path) -> None:
 # ---- What goes wrong ----
 
 
-def test_an_initialization_that_fails_leaves_the_values_where_they_are(store: Path) -> None:
+def test_an_initialization_that_fails_leaves_the_values_where_they_are(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_units.Units, "_room", lambda _: 0)  # they need none
     plain, model = built_twice(TwoLayers, on_nvme(store))
     small = on_nvme(store, orlop={"memory": {"host": "1MiB"}})
     with pytest.raises(orlop.NoMemoryError, match="bytes too many"):
@@ -470,6 +473,7 @@ def test_an_initialization_that_fails_leaves_the_values_where_they_are(store: Pa
         assert in_memory(model) == [] and same(values_of(model), values(plain))
     with pytest.raises(orlop.OutOfOrderError, match="forward: on weight"):
         model(batches(1)[0][0])
+    assert "do not fit" not in caplog.text
     with orlop.initialize(model=model, config=on_nvme(store))[0] as engine:
         assert same(engine.module_state_dict(), values(plain))
 
