@@ -113,11 +113,13 @@ class Init:
         if config_dict_or_path is not None and config is not None:
             raise ConfigError("zero.Init: the configuration is given twice: keep one of config_dict_or_path and config")
         self.enabled = enabled
+        self._scratch: Scratch | None = None
+        if not enabled:
+            return
         resolved = Config(config_dict_or_path if config is None else config)
         self._dtype = _dtype_of(dtype, resolved)
-        self._folder = _folder_of(remote_device, resolved) if enabled else None
-        self._scratch: Scratch | None = None
-        if module is not None and enabled:
+        self._folder = _folder_of(remote_device, resolved)
+        if module is not None:
             self._store(module)
 
     def _store(self, module: nn.Module) -> None:

@@ -62,8 +62,8 @@ class Scratch:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(self.folder).free
             raise NoSpaceError(
-                f"zero.Init: on {self.folder} ({free} bytes are free): {self._end} bytes of parameters do not fit: "
-                f"{error.strerror}; free room or choose another nvme_path",
+                f"zero.Init: on {self.folder} ({free} bytes are free): no room for {count} bytes more of parameters: "
+                f"{error.strerror}; free some or choose another nvme_path"
             ) from None
         raise TransferError(f"zero.Init: on {self.folder} ({count} bytes): {error.strerror}") from None
 

@@ -228,7 +228,7 @@ def test_a_configuration_may_have_values_that_nobody_has_filled_in(store: Path) 
 
 
 def test_disabled_or_without_a_configuration_everything_is_ordinary(store: Path) -> None:
-    with orlop.zero.Init(config_dict_or_path=on_nvme(store), enabled=False):
+    with orlop.zero.Init(config_dict_or_path=store / "none.json", enabled=False):
         model = TwoLayers()
     assert not hasattr(model.first.weight, "ds_id")
     with orlop.zero.Init():
@@ -435,7 +435,7 @@ def test_a_full_drive_is_one_sentence_and_loses_nothing(store: Path, monkeypatch
         return written(file, data, offset)
 
     monkeypatch.setattr(os, "pwrite", full)
-    sentence = rf"zero.Init: on {store} \(\d+ bytes are free\): \d+ bytes of parameters do not fit"
+    sentence = rf"zero.Init: on {store} \(\d+ bytes are free\): no room for 4096 bytes more of parameters"
     block = orlop.zero.Init(config_dict_or_path=on_nvme(store))
     with pytest.raises(orlop.NoSpaceError, match=sentence), block:
         model = TwoLayers()
