@@ -2,9 +2,9 @@
 
 They are the lettered rules of the notes on PyTorch's runtime that the hooks are built on: what autograd saves, what may
 be given up when, what hooks see. Others have their tests elsewhere: c in stored_memory_test.py; o in
-stored_families_test.py and, with hooks inside what is computed again, in stored_params_test.py; r and w there; v in
-engine_test.py. k, m and n are of what is not built: a net under hooks that has never caught anything, a fetch saved,
-and what hooks cost.
+stored_families_test.py and, with hooks inside what is computed again, in stored_params_test.py; w there; v in
+engine_test.py; x in zero_init_test.py; y in weights_test.py. k, m and n are of what is not built: a net under hooks
+that has never caught anything, a fetch saved, and what hooks cost.
 """
 
 from __future__ import annotations
@@ -268,6 +268,40 @@ def test_p_frozen_parameters_in_what_is_computed_again(frozen: str, reentrant: b
     run_both(lambda: Frosty(frozen, reentrant), regression, store)
 
 
+class FailsAgain(nn.Module):
+    """Fails when it is computed again, as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(13, 13)
+        self.failures = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.failures and torch._C._current_graph_task_id() != -1:
+            self.failures -= 1
+            raise RuntimeError("computed again")
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_p_training_goes_on_after_computing_again_has_failed(reentrant: bool, store: Path) -> None:
+    def make() -> nn.Module:
+        model = Frosty("none", reentrant)
+        model.blocks[1].append(FailsAgain())
+        return model
+
+    def steps(engine: orlop.Engine) -> list[float]:
+        model: Any = engine.module
+        inputs, targets = batches(1)[0]
+        for _ in range(2):
+            model.blocks[1][-1].failures = 1
+            with pytest.raises(RuntimeError, match="computed again"):
+                engine.backward(nn.functional.mse_loss(engine(inputs), targets))
+        return regression(engine)
+
+    run_both(make, steps, store)
+
+
 class PassingThrough(nn.Module):
     """What its first block makes reaches the loss through all others."""
 
@@ -295,6 +329,18 @@ def test_q_finished_units_are_not_fetched_again_and_kept(store: Path) -> None:
     with orlop.initialize(model=model, config=stored(store))[0] as engine:
         regression(engine)
     assert len(there) == 15 and max(there) <= 2
+
+
+def test_r_modules_that_share_a_unit_do_not_give_it_up_for_each_other(store: Path) -> None:
+    model = TwoLayers()
+    there: list[tuple[int, ...]] = []
+    model.second.register_forward_pre_hook(lambda *_: there.append(tuple(model.first.weight.shape)))
+    model.first.weight.register_hook(lambda _: there.append(tuple(model.second.weight.shape)))
+    with orlop.initialize(model=model, config=stored(store, orlop={}))[0] as engine:
+        assert len(engine._units._units) == 1
+        train(engine, 2)
+        assert live(model) == []
+    assert there == [(37, 13), (5, 37)] * 2
 
 
 class Experts(nn.Module):
