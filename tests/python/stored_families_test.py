@@ -51,14 +51,14 @@ def read_gradient(engine: orlop.Engine, name: str) -> Tensor:
         return torch.empty(0)
 
 
-def check(make: Callable[[], nn.Module], inputs: Callable[[int], Inputs], store: Path) -> orlop.Engine:
+def check(make: Callable[[], nn.Module], inputs: Callable[[int], Inputs], store: Path, **changes: Any) -> None:
     torch.manual_seed(5)
     model = make().train()
     twin = copy.deepcopy(model)
-    with orlop.initialize(model=twin, config=config())[0] as engine:
+    with orlop.initialize(model=twin, config=config(**changes))[0] as engine:
         losses, gradients, digest = trained(engine, inputs)
     assert any(gradient.any() for gradient in gradients.values())
-    settings: dict[str, Any] = on_nvme(store, orlop={"unit_elements": 1})
+    settings: dict[str, Any] = on_nvme(store, orlop={"unit_elements": 1}, **changes)
     with orlop.initialize(model=model, config=settings)[0] as engine:
         assert len(engine._units._units) > 3
         found_losses, found, found_digest = trained(engine, inputs)
@@ -67,7 +67,6 @@ def check(make: Callable[[], nn.Module], inputs: Callable[[int], Inputs], store:
     different = [name for name, gradient in gradients.items() if not torch.equal(found[name], gradient)]
     assert different == []
     assert found_digest == digest
-    return engine
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -83,6 +82,11 @@ def test_losses_and_all_gradients_are_those_of_training_in_memory(name: str, mod
         return model
 
     check(with_checkpoints, inputs, store)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, inputs) in FAMILIES.items() if inputs is language])
+def test_in_bf16_too(name: str, store: Path) -> None:
+    check(FAMILIES[name][0], language, store, bf16={"enabled": True})
 
 
 def test_a_layer_that_is_used_many_times_gives_the_same_gradients(unit: str, store: Path) -> None:
