@@ -198,8 +198,6 @@ class Units:
             self._add(number, first, parameter)
         for unit in self._units.values():
             unit.empty()
-        if stored:
-            give_freed_memory_back()
         self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
         for module in self._units_of:
             self._attach_to(module)
