@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 
+from . import _heap
 from ._dtypes import DTYPES
 from ._parked import Parked, away, parked, plain_torch
 from ._scratch import Scratch
-from ._units import give_freed_memory_back, is_in_backward
+from ._units import is_in_backward
 from .config import Config, ConfigSource
 from .engine import open_engines
 from .errors import ConfigError, OutOfOrderError, UnsupportedError
@@ -132,7 +133,7 @@ class Init:
     def _open(self) -> None:
         if self._folder is not None and self._scratch is None:
             self._scratch = Scratch(self._folder)
-            give_freed_memory_back()
+            _heap.give_back_from_now_on()
 
     def park(self, parameter: nn.Parameter) -> Parked:
         """Notes a parameter that is built now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from . import _log
+from . import _heap, _log
 from ._enums import DeviceKind, OptimizerKind
 from ._hooks import GradientFlow
 from ._init import bring_what_stays, end_building, is_building
@@ -178,14 +177,7 @@ def _move_in(native: NativeEngine, model: nn.Module, parameters: list[Parameter]
     for parameter in parameters:
         if not units.has(parameter):
             parameter.move_in(native)
-    _return_freed_memory()
-
-
-def _return_freed_memory() -> None:
-    """What parameters took before lies in the C library's heap, which keeps it unless it is asked (glibc only)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    _heap.give_back()  # what they took before
 
 
 def _move_out(native: NativeEngine, parameters: list[Parameter], units: Units) -> None:

@@ -11,8 +11,6 @@ when the next module comes, in a backward pass once all their gradients have bee
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import ctypes.util
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from typing import Any
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from . import _log
+from . import _heap, _log
 from ._dtypes import DTYPES
 from ._enums import UNIT_FROZEN, UNIT_STORED, DType
 from ._native import NativeEngine
@@ -33,21 +31,11 @@ from .errors import OrlopError
 _USE_THEIR_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 _TORCH_TYPES = {ours: theirs for theirs, ours in DTYPES.items()}
-_M_MMAP_THRESHOLD = -3
-_MMAP_THRESHOLD = 1 << 20
 
 
 def is_in_backward() -> bool:
     """Whether autograd is running on this thread."""
     return bool(torch._C._current_graph_task_id() != -1)
-
-
-def give_freed_memory_back() -> None:
-    """Gives the system what torch has freed, now and from now on: glibc keeps much of it otherwise."""
-    libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
-    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
-        libc.malloc_trim(0)
 
 
 class StoredUnit:
@@ -193,7 +181,7 @@ class Units:
         places = [(parameter, *self._native.place(parameter.number)) for parameter in parameters]
         stored = [place for place in places if self._native.unit(place[1]).flags & UNIT_STORED]
         if stored:
-            give_freed_memory_back()  # or units' memory, not used yet, would be pieces that have been
+            _heap.give_back_from_now_on()  # or units' memory, not used yet, would be pieces that have been
         for parameter, number, first in stored:
             self._add(number, first, parameter)
         for unit in self._units.values():
