@@ -100,7 +100,7 @@ Result<> run_adam(const AdamArguments& options) {
     for (json& c : json_of(report)) measured.push_back(std::move(c));
   }
   progress.clear();
-  const json machine = describe_machine("");
+  const json machine = describe_machine({});
   fmt::print("{}; kernels {}\n\n{}", machine_line(machine), cpu_adam::name_of(adam.isa), table_of(cases));
   if (options.json_file.empty()) return {};
   return write_json(options.json_file, {{"adam", measured},

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <thread>
 #include <utility>
 
 #include "base/bytes.hpp"
@@ -95,6 +96,35 @@ Result<IoRate> DriveRoof::half_and_half(double seconds) {
     if (rate.gb_per_s() > best.gb_per_s()) best = rate;
   }
   return best;
+}
+
+Result<DriveRoofs> DriveRoofs::open(std::span<const Place> places) {
+  DriveRoofs roofs;
+  for (const Place& place : places) {
+    TRY_ASSIGN(DriveRoof drive, DriveRoof::open(place.directory, place.file_bytes, place.requests));
+    roofs.drives_.push_back(std::move(drive));
+  }
+  return roofs;
+}
+
+Result<IoRate> DriveRoofs::half_and_half(double seconds) {
+  if (drives_.size() == 1) return drives_.front().half_and_half(seconds);
+  std::vector<Result<IoRate>> rates(drives_.size());
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < drives_.size(); ++i) {
+    threads.emplace_back([&, i] { rates[i] = drives_[i].half_and_half(seconds); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  IoRate sum;
+  double gb_s = 0;
+  for (const auto& rate : rates) {
+    if (!rate) return rate;
+    sum.bytes += rate->bytes;
+    sum.cpu_seconds = std::max(sum.cpu_seconds, rate->cpu_seconds);  // each counts the whole process
+    gb_s += rate->gb_per_s();
+  }
+  sum.seconds = static_cast<double>(sum.bytes) * 1e-9 / gb_s;
+  return sum;
 }
 
 }  // namespace orlop::bench

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,24 @@ class DriveRoof {
   RoofRequests requests_;
   std::vector<Way> ways_;
   IoRate first_write_;
+};
+
+// The drives of one store, all at once.
+class DriveRoofs {
+ public:
+  struct Place {
+    std::string directory;
+    std::uint64_t file_bytes;
+    RoofRequests requests;
+  };
+  static Result<DriveRoofs> open(std::span<const Place> places);
+
+  // As DriveRoof's, the rates of all drives added up.
+  Result<IoRate> half_and_half(double seconds);
+
+ private:
+  DriveRoofs() = default;
+  std::vector<DriveRoof> drives_;
 };
 
 }  // namespace orlop::bench

@@ -89,9 +89,10 @@ Result<> catch_interrupts() {
   return {};
 }
 
-void remove_when_out_of_patience(const std::string& nvme_path, const std::string& run_id) {
+void remove_when_out_of_patience(std::span<const std::string> nvme_paths, const std::string& run_id) {
   const std::lock_guard lock(mutex);
-  runs.push_back({swap::run_paths(nvme_path, run_id, 0), fmt::format("\"pid\":{}", ::getpid())});
+  const std::string owner_pid = fmt::format("\"pid\":{}", ::getpid());
+  for (const std::string& path : nvme_paths) runs.push_back({swap::run_paths(path, run_id, 0), owner_pid});
 }
 
 int say_interrupted(int signal) {

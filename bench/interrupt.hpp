@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <span>
 #include <string>
 
 #include "base/result.hpp"
@@ -17,8 +18,8 @@ namespace orlop::bench {
 Result<> catch_interrupts();
 inline constexpr std::chrono::milliseconds kPatience{1200};
 
-// <nvme_path>/orlop/<run id>, if this process comes to hold its lock.
-void remove_when_out_of_patience(const std::string& nvme_path, const std::string& run_id);
+// <nvme_path>/orlop/<run id> of each, if this process comes to hold its lock.
+void remove_when_out_of_patience(std::span<const std::string> nvme_paths, const std::string& run_id);
 
 // The signal that came; 0: none.
 int interrupted_by();

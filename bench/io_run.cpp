@@ -83,7 +83,7 @@ Result<> run_io(const IoArguments& arguments) {
   TRY_ASSIGN(const IoReport report, measure_io(options));
   progress.clear();
 
-  const json machine = describe_machine(arguments.nvme_path);
+  const json machine = describe_machine({&arguments.nvme_path, 1});
   const auto cases = table_cases(report);
   fmt::print("{}\nqueue {} beside a raw loop over {}{}\n\n{}\n{}\n", machine_line(machine), report.queue, report.roof_engine,
              report.is_direct ? ", direct" : ", buffered: the filesystem takes no direct I/O", table_of(cases),

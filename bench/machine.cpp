@@ -62,7 +62,7 @@ Mount mount_of(const std::string& directory) {
 
 }  // namespace
 
-json describe_machine(const std::string& directory) {
+json describe_machine(std::span<const std::string> directories) {
   json machine = {{"cpu", cpu_model()},
                   {"processors", std::thread::hardware_concurrency()},
                   {"kernel", kernel_release()}};
@@ -71,10 +71,13 @@ json describe_machine(const std::string& directory) {
     machine["memory_available_bytes"] = memory->available_bytes;
     machine["memory_limited_by"] = memory->limited_by;
   }
-  if (!directory.empty()) {
+  for (const std::string& directory : directories) {
     const Mount mount = mount_of(directory);
-    machine["filesystem"] = mount.filesystem;
-    machine["drive"] = mount.source;
+    if (&directory == &directories.front()) {
+      machine["filesystem"] = mount.filesystem;
+      machine["drive"] = mount.source;
+    }
+    if (directories.size() > 1) machine["drives"].push_back({{"filesystem", mount.filesystem}, {"drive", mount.source}});
   }
   return machine;
 }

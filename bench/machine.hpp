@@ -1,14 +1,16 @@
 // What a report says about the machine it was made on.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include <nlohmann/json.hpp>
 
 namespace orlop::bench {
 
-// CPU, processors, memory, kernel, and the filesystem and drive under `directory` (empty: none).
-nlohmann::json describe_machine(const std::string& directory);
+// CPU, processors, memory, kernel, and the filesystem and drive under the first of the directories (there may be none);
+// all of them under "drives" where there are several.
+nlohmann::json describe_machine(std::span<const std::string> directories);
 
 // Of the program and what it was built with.
 nlohmann::json describe_versions();

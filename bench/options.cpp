@@ -52,6 +52,7 @@ constexpr const char* kStepExamples =
     R"(Examples:
   offload_bench step --nvme_path /local_nvme                         a size that fits; ends within a minute
   offload_bench step --model gpt2-xl --nvme_path /local_nvme         1.56 B parameters, 15.6 GB on disk
+  offload_bench step --nvme_path /fast --nvme_path /slow             two drives, each with its share of the states
   offload_bench step --params 500M --device cpu                      states in memory
   offload_bench step --params 1e9 --ram 6G --nvme_path /data         under a hard budget of host memory
   offload_bench step --params 1e9 --nvme_path /data --device_time 2000 --device_load busy
@@ -187,8 +188,10 @@ void add_placement_options(CLI::App& app, StepArguments& o) {
                "Of parameters. none (default) or cpu: in memory; nvme: on disk, fetched by\n"
                "forward and by backward")
       ->type_name("DEVICE")->group(kGroup);
-  app.add_option("--nvme_path", o.nvme_path, "Directory of the store, on the drive to measure")
-      ->type_name("DIR")->group(kGroup);
+  app.add_option("--nvme_path", o.nvme_paths,
+                 "Directory of the store, on the drive to measure; given several\n"
+                 "times, the store is striped over the drives as fast as they are")
+      ->type_name("DIR")->allow_extra_args(false)->group(kGroup);
   add_quantity(app, "--ram", o.ram_bytes, parse_bytes,
                "Hard limit on the engine's host memory: 8G; what it has room for is not\n"
                "on disk")
@@ -345,7 +348,7 @@ Result<> check_together(const StepArguments& o) {
     return fail(ORLOP_INVALID_ARGUMENT, "--{}: given alone; add --{}, or --params", o.layers ? "layers" : "hidden",
                 o.layers ? "hidden" : "layers");
   }
-  if (o.nvme_path || o.config_file) return {};
+  if (!o.nvme_paths.empty() || o.config_file) return {};
   for (const auto& [option, device] : {std::pair("--device", o.device), std::pair("--param_device", o.param_device)}) {
     if (device != "nvme") continue;
     return fail(ORLOP_INVALID_ARGUMENT, "{} nvme: no directory is given; name one on the drive with --nvme_path", option);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -25,7 +26,7 @@ struct StepArguments {
 
   std::optional<std::string> device;
   std::optional<std::string> param_device;
-  std::optional<std::string> nvme_path;
+  std::vector<std::string> nvme_paths;  // one per drive
   std::optional<std::uint64_t> ram_bytes;
   std::optional<double> pinned;
   std::optional<std::string> queue;

@@ -43,19 +43,20 @@ void set_dtype(json& config, const StepArguments& o) {
   object_at(config, "bf16")["enabled"] = o.dtype.value_or("bf16") == "bf16";
 }
 
-void set_device(json& zero, const char* what, const std::string& device, const std::optional<std::string>& nvme_path) {
+void set_device(json& zero, const char* what, const std::string& device,
+                const std::vector<std::string>& nvme_paths) {
   json& offload = object_at(zero, what);
   offload["device"] = device;
-  if (nvme_path) offload["nvme_path"] = *nvme_path;
+  if (!nvme_paths.empty()) offload["nvme_path"] = nvme_paths;
 }
 
 void set_placement(json& config, const StepArguments& o) {
-  if (!o.device && !o.param_device && !o.nvme_path) return;
+  if (!o.device && !o.param_device && o.nvme_paths.empty()) return;
   json& zero = object_at(config, "zero_optimization");
   zero.erase("cpu_offload");
   if (!zero.contains("stage")) zero["stage"] = 3;
-  if (o.device || o.nvme_path) set_device(zero, "offload_optimizer", o.device.value_or("nvme"), o.nvme_path);
-  if (o.param_device) set_device(zero, "offload_param", *o.param_device, o.nvme_path);
+  if (o.device || !o.nvme_paths.empty()) set_device(zero, "offload_optimizer", o.device.value_or("nvme"), o.nvme_paths);
+  if (o.param_device) set_device(zero, "offload_param", *o.param_device, o.nvme_paths);
 }
 
 void set_engine(json& config, const StepArguments& o) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/bytes.hpp"
+#include "base/clock.hpp"
 #include "bench/quantities.hpp"
 
 namespace orlop::bench {
@@ -90,6 +91,26 @@ json or_null(const std::optional<T>& value) {
 // What must be there (parameters, gradients, in-memory states), the ring, and tables.
 std::uint64_t planned_bytes(const StepResults& r) { return r.stats.host_bytes; }
 
+double gb_s_while_busy(std::uint64_t bytes, const swap::DriveUse& drive) {
+  return drive.traffic.busy_ns > 0 ? static_cast<double>(bytes) / static_cast<double>(drive.traffic.busy_ns) : 0;
+}
+
+json by_drive_json(const StepResults& r) {
+  json drives = json::array();
+  for (const swap::DriveUse& drive : r.drives) {
+    const swap::Traffic& traffic = drive.traffic;
+    drives.push_back({{"path", drive.path},
+                      {"read_bytes", traffic.read_bytes},
+                      {"write_bytes", traffic.write_bytes},
+                      {"busy_seconds", seconds_of_ns(traffic.busy_ns)},
+                      {"read_gb_s", gb_s_while_busy(traffic.read_bytes, drive)},
+                      {"write_gb_s", gb_s_while_busy(traffic.write_bytes, drive)},
+                      {"gb_s", gb_s_while_busy(traffic.read_bytes + traffic.write_bytes, drive)},
+                      {"share", drive.share}});
+  }
+  return drives;
+}
+
 json nvme_json(const StepResults& r) {
   const DiskTraffic traffic = whole_traffic(r);
   const auto rate = [&](auto bytes) {
@@ -105,7 +126,24 @@ json nvme_json(const StepResults& r) {
           {"engine_write_bytes", r.engine_traffic.write_bytes},
           {"kernel_read_bytes", traffic.read_bytes},
           {"kernel_write_bytes", traffic.write_bytes},
-          {"store_bytes", r.stats.nvme_bytes}};
+          {"store_bytes", r.stats.nvme_bytes},
+          {"by_drive", by_drive_json(r)}};
+}
+
+// As the raw loop used them, on the first drive; on all where there are several.
+json roof_json(const StepResults& r) {
+  json drives = json::array();
+  for (const RoofRequests& requests : r.requests) {
+    drives.push_back({{"read_request_bytes", requests.read_bytes},
+                      {"write_request_bytes", requests.write_bytes},
+                      {"depth", requests.depth},
+                      {"memory_bytes", requests.memory_bytes},
+                      {"mixing", requests.mixing == aio::Mixing::phased ? "phased" : "mixed"}});
+  }
+  if (drives.empty()) return nullptr;
+  json roof = drives.front();
+  if (drives.size() > 1) roof["by_drive"] = std::move(drives);
+  return roof;
 }
 
 json host_json(const StepResults& r) {
@@ -154,13 +192,19 @@ std::string memory_sentence(const StepResults& r) {
                      format_bytes(planned - std::min(planned, r.stats.model_bytes)), format_bytes(beside));
 }
 
+std::string drive_sentence(const swap::DriveUse& drive) {
+  const std::uint64_t bytes = drive.traffic.read_bytes + drive.traffic.write_bytes;
+  return fmt::format("{}: {} moved at {:.2f} GB/s while busy; {:.0f} % of what is written goes there.", drive.path,
+                     format_decimal(bytes), gb_s_while_busy(bytes, drive), drive.share * 100);
+}
+
 std::string limit_sentence(const StepResults& r) {
   const auto fraction = bound_fraction(r);
   if (!fraction) return "";
   const double adam = adam_gparam_s(r);
-  const std::string what = r.on_nvme ? "the drive" : "memory";
+  const std::string what = r.drives.size() > 1 ? "the drives" : r.on_nvme ? "the drive" : "memory";
   if (*fraction >= 0.9) return fmt::format("What limits the step is {}: {:.0f} % of its roof.", what, *fraction * 100);
-  return fmt::format("The step reaches {:.0f} % of {}'s roof; the arithmetic alone takes {} of it.", *fraction * 100, what,
+  return fmt::format("The step reaches {:.0f} % of the roof of {}; the arithmetic alone takes {} of it.", *fraction * 100, what,
                      format_seconds(static_cast<double>(r.params) * 1e-9 / adam));
 }
 
@@ -170,15 +214,21 @@ double pinned_fraction(const StepResults& results) {
   return results.engine.value("memory", json::object()).value("pinned_fraction", 0.0);
 }
 
-RoofRequests roof_requests(const json& engine) {
-  RoofRequests requests;
+std::vector<RoofRequests> roof_requests(const json& engine) {
+  std::vector<RoofRequests> all;
   const json states = engine.value("states", json::object());
-  requests.read_bytes = states.value("read_request_bytes", requests.read_bytes);
-  requests.write_bytes = states.value("write_request_bytes", requests.write_bytes);
-  requests.depth = states.value("depth", requests.depth);
-  if (states.value("mixing", "mixed") == "phased") requests.mixing = aio::Mixing::phased;
-  requests.memory_bytes = states.value("slabs", std::uint64_t{0}) * states.value("slab_bytes", std::uint64_t{0});
-  return requests;
+  const json drives = states.value("drives", json::array());
+  const std::uint64_t ring = states.value("slabs", std::uint64_t{0}) * states.value("slab_bytes", std::uint64_t{0});
+  for (const json& drive : drives) {
+    RoofRequests requests;
+    requests.read_bytes = drive.value("read_request_bytes", requests.read_bytes);
+    requests.write_bytes = drive.value("write_request_bytes", requests.write_bytes);
+    requests.depth = drive.value("depth", requests.depth);
+    if (drive.value("mixing", "mixed") == "phased") requests.mixing = aio::Mixing::phased;
+    requests.memory_bytes = ring / drives.size();
+    all.push_back(requests);
+  }
+  return all;
 }
 
 std::vector<Case> step_cases(const StepResults& r) {
@@ -222,6 +272,9 @@ std::string step_summary_text(const StepResults& r) {
                      "{:.4f} CPU seconds per GB.",
                      per_param(r, traffic.read_bytes), per_param(r, traffic.write_bytes), cpu_seconds_per_gb(r.samples)));
   }
+  if (r.drives.size() > 1) {
+    for (const swap::DriveUse& drive : r.drives) line(drive_sentence(drive));
+  }
   if (r.comparison) {
     line(fmt::format("The step runs at {:.1f} % of the speed of the same pipeline without {}, which cost {:.4f} CPU seconds per GB.",
                      r.comparison->speed_fraction() * 100, r.comparison->left_out, r.comparison->cpu_seconds_per_gb()));
@@ -261,12 +314,7 @@ json step_json(const StepResults& r, const std::vector<Case>& cases) {
           {"why", r.why},
           {"cases", json_of(cases)},
           {"steps", samples_json(r)},
-          {"roof",
-           {{"read_request_bytes", r.requests.read_bytes},
-            {"write_request_bytes", r.requests.write_bytes},
-            {"depth", r.requests.depth},
-            {"memory_bytes", r.requests.memory_bytes},
-            {"mixing", r.requests.mixing == aio::Mixing::phased ? "phased" : "mixed"}}},
+          {"roof", roof_json(r)},
           {"comparison", comparison_json(r)},
           {"phase_seconds", r.phase_seconds},
           {"engine", r.engine}};

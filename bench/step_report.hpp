@@ -17,7 +17,7 @@ struct StepResults {
   bool on_nvme = false;  // anything
   std::string why;  // the size; empty when it was given
   std::vector<StepSample> samples;
-  RoofRequests requests;
+  std::vector<RoofRequests> requests;  // by drive
   std::vector<IoRate> slices;  // before the first sample, between samples, after the last; empty: no roof
   std::optional<Comparison> comparison;
   std::string comparison_note;  // why there is none
@@ -27,6 +27,7 @@ struct StepResults {
   std::uint64_t peak_bytes = 0;
   std::uint64_t digest = 0;
   double adam_roof_gparam_s = 0;
+  std::vector<swap::DriveUse> drives;  // of the samples
   nlohmann::json engine;         // as it describes itself
   nlohmann::json phase_seconds;  // of the run's parts, by name
 };
@@ -34,8 +35,8 @@ struct StepResults {
 // What of a step's NVMe traffic is saved because there is room in memory.
 double pinned_fraction(const StepResults& results);
 
-// The request sizes that the engine uses, from its description.
-RoofRequests roof_requests(const nlohmann::json& engine);
+// The request sizes that the engine uses on each drive, from its description.
+std::vector<RoofRequests> roof_requests(const nlohmann::json& engine);
 
 std::vector<Case> step_cases(const StepResults& results);
 std::string step_summary_text(const StepResults& results);

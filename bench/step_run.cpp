@@ -21,6 +21,8 @@
 #include "bench/step_size.hpp"
 #include "bench/warnings.hpp"
 #include "numa/host_memory.hpp"
+#include "swap/drive_room.hpp"
+#include "swap/space.hpp"
 
 namespace orlop::bench {
 namespace {
@@ -62,7 +64,7 @@ class StepRun {
   }
 
  private:
-  [[nodiscard]] bool may_be_on_nvme() const { return !config_.nvme_path.empty(); }
+  [[nodiscard]] bool may_be_on_nvme() const { return !config_.nvme_paths.empty(); }
   // Not where there was room for everything in memory.
   [[nodiscard]] bool on_nvme() const { return trainer_->engine().stats().nvme_bytes > 0; }
   [[nodiscard]] double elapsed() const { return seconds_of_ns(now_ns() - begin_ns_); }
@@ -100,6 +102,7 @@ class StepRun {
   Result<> open_roof();
   Result<> measure_steps();
   Result<> note_peak();
+  void note_drives(const std::vector<swap::DriveUse>& before);
   Result<> slice();
   Result<StepSample> timed_step(unsigned index, unsigned steps);
   Result<> look_at_results();
@@ -119,7 +122,7 @@ class StepRun {
   std::string run_id_;
   unsigned steps_ = kDefaultSteps;
   std::optional<GradientSource> gradients_;
-  std::optional<DriveRoof> roof_;
+  std::optional<DriveRoofs> roof_;
   std::unique_ptr<Trainer> trainer_;
   double set_up_seconds_ = 0;
   StepResults results_;
@@ -144,14 +147,15 @@ zero3::EngineOptions StepRun::engine_options(const std::string& run_id) const {
   zero3::EngineOptions options;
   options.config = config_;
   options.run_id = run_id;
-  if (may_be_on_nvme()) remove_when_out_of_patience(config_.nvme_path, run_id);
+  if (may_be_on_nvme()) remove_when_out_of_patience(config_.nvme_paths, run_id);
   return options;
 }
 
 Result<> StepRun::open() {
   run_id_ = config_.run_id.value_or(fmt::format("offload-bench-{}-{:x}", ::getpid(), now_ns()));
   say("{}: {} parameters, {}{}", model_.name, format_count(model_.elements()), zero3::name_of(dtype_of(config_)),
-      may_be_on_nvme() ? fmt::format(", {} on NVMe in {}", offloaded(), config_.nvme_path) : ", states in memory");
+      may_be_on_nvme() ? fmt::format(", {} on NVMe in {}", offloaded(), fmt::join(config_.nvme_paths, " and "))
+                       : ", states in memory");
   progress_.show(0.02, "setting up");
   const std::int64_t begin_ns = now_ns();
   TRY_ASSIGN(GradientSource gradients, GradientSource::create(model_, options_.seed, static_cast<int>(config_.thread_count)));
@@ -166,21 +170,37 @@ Result<> StepRun::open() {
   return on_nvme() ? open_roof() : Result<>{};
 }
 
-// As large as the store where there is room, so that it is no easier to cache.
+// Files as large as the store's where there is room, so that they are no easier to cache.
 Result<> StepRun::open_roof() {
   TRY(note_peak());
-  TRY_ASSIGN(const std::uint64_t free_bytes, aio::free_bytes(config_.nvme_path));
-  const std::uint64_t store = trainer_->engine().stats().nvme_bytes;
-  const std::uint64_t bytes = align_down(std::min({kLargestRoofFile, std::max(store, kSmallestRoofFile), free_bytes / 2}), 1_MiB);
-  if (bytes < kSmallestRoofFile) {
-    say("The roof is not measured: only {} of disk are left beside the store.", format_bytes(free_bytes));
-    return {};
-  }
   results_.requests = roof_requests(results_.engine);
-  TRY_ASSIGN(DriveRoof roof, DriveRoof::open(config_.nvme_path, bytes, results_.requests));
+  std::vector<DriveRoofs::Place> places;
+  for (const swap::DriveUse& drive : trainer_->engine().drives()) {
+    TRY_ASSIGN(std::uint64_t free_bytes, aio::free_bytes(drive.path));
+    free_bytes /= config_.nvme_paths.size();  // they may be on one filesystem
+    const std::uint64_t wanted = std::max(drive.store_bytes, kSmallestRoofFile);
+    const std::uint64_t bytes = align_down(std::min({kLargestRoofFile, wanted, free_bytes / 2}), 1_MiB);
+    if (bytes < kSmallestRoofFile) {
+      say("The roof is not measured: only {} of disk are left beside the store.", format_bytes(free_bytes));
+      return {};
+    }
+    places.push_back({drive.path, bytes, results_.requests[places.size()]});
+  }
+  TRY_ASSIGN(DriveRoofs roof, DriveRoofs::open(places));
   roof_.emplace(std::move(roof));
   forget_peak_memory();
   return {};
+}
+
+// What drives have moved since.
+void StepRun::note_drives(const std::vector<swap::DriveUse>& before) {
+  results_.drives = trainer_->engine().drives();
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    swap::Traffic& traffic = results_.drives[i].traffic;
+    traffic.read_bytes -= before[i].traffic.read_bytes;
+    traffic.write_bytes -= before[i].traffic.write_bytes;
+    traffic.busy_ns -= before[i].traffic.busy_ns;
+  }
 }
 
 Result<StepSample> StepRun::timed_step(unsigned index, unsigned steps) {
@@ -216,6 +236,7 @@ Result<> StepRun::measure_steps() {
   TRY(timed_step(0, steps_));
   TRY(slice());
   const zero3::EngineStats before = trainer_->engine().stats();
+  const std::vector<swap::DriveUse> drives_before = trainer_->engine().drives();
   for (unsigned i = 1; i <= steps_; ++i) {
     const double begin = elapsed();
     TRY_ASSIGN(results_.samples.emplace_back(), timed_step(i, steps_));
@@ -230,6 +251,7 @@ Result<> StepRun::measure_steps() {
   const zero3::EngineStats after = trainer_->engine().stats();
   results_.engine_traffic = {after.nvme_read_bytes - before.nvme_read_bytes,
                              after.nvme_write_bytes - before.nvme_write_bytes};
+  note_drives(drives_before);
   return {};
 }
 
@@ -248,7 +270,8 @@ Result<> StepRun::look_at_results() {
 
 Result<bool> StepRun::has_room_for_another() {
   TRY_ASSIGN(const numa::HostMemory memory, numa::host_memory());
-  TRY_ASSIGN(const std::uint64_t disk, aio::free_bytes(config_.nvme_path));
+  TRY_ASSIGN(const auto rooms, swap::rooms_for_files(config_.nvme_paths));
+  const std::uint64_t disk = swap::grains_in(rooms) * swap::kGrainBytes;
   const auto& stats = results_.stats;
   return stats.host_bytes < memory.available_bytes / 2 && stats.nvme_bytes < disk / 2;
 }
@@ -309,7 +332,7 @@ Result<> StepRun::report() {
   say("\n{}\n{}", table_of(cases), step_summary_text(results_));
   if (options_.json_file.empty()) return {};
   json report = step_json(results_, cases);
-  report["machine"] = describe_machine(config_.nvme_path);
+  report["machine"] = describe_machine(config_.nvme_paths);
   report["versions"] = describe_versions();
   report["seed"] = options_.seed;
   report["seconds"] = elapsed();

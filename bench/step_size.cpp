@@ -1,19 +1,20 @@
 #include "bench/step_size.hpp"
 
-#include <sys/statvfs.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
+#include <set>
 
+#include "aio/file.hpp"
 #include "base/bytes.hpp"
 #include "base/clock.hpp"
 #include "bench/drive_roof.hpp"
 #include "bench/quantities.hpp"
 #include "numa/arena.hpp"
 #include "numa/host_memory.hpp"
-#include "swap/run_directory.hpp"
+#include "swap/drive_room.hpp"
+#include "swap/nvme_states.hpp"
+#include "swap/space.hpp"
 
 namespace orlop::bench {
 namespace {
@@ -84,14 +85,6 @@ struct Bound {
   std::string reason;
 };
 
-Result<std::uint64_t> free_disk_bytes(const std::string& directory) {
-  struct statvfs status = {};
-  if (::statvfs(directory.c_str(), &status) != 0) {
-    return fail(status_of_errno(errno), "nvme_path: on {}: {}", directory, describe_errno(errno));
-  }
-  return status.f_bavail * status.f_frsize;
-}
-
 constexpr std::uint64_t kTrialBytes = 512_MiB;
 constexpr double kTrialSeconds = 0.7;
 
@@ -106,7 +99,9 @@ Result<> try_memory(SizeLimits& limits) {
   return {};
 }
 
-Result<> try_drive(const std::string& directory, std::uint64_t free_bytes, SizeLimits& limits) {
+// Several are tried one after the other, and do together what each does alone.
+Result<> try_drive(const std::string& directory, SizeLimits& limits) {
+  TRY_ASSIGN(const std::uint64_t free_bytes, aio::free_bytes(directory));
   const std::uint64_t bytes = std::min(kTrialBytes, align_down(free_bytes / 8, 8_MiB));
   if (bytes < 16_MiB) {
     return fail(ORLOP_NO_SPACE, "nvme_path: on {}: only {} are free; free some, or choose another drive", directory,
@@ -114,13 +109,24 @@ Result<> try_drive(const std::string& directory, std::uint64_t free_bytes, SizeL
   }
   TRY_ASSIGN(DriveRoof roof, DriveRoof::open(directory, bytes, {}));
   TRY_ASSIGN(const IoRate mixed, roof.half_and_half(kTrialSeconds));
-  limits.mixed_gb_s = std::max(mixed.gb_per_s(), 1e-3);
-  limits.first_write_gb_s = std::max(roof.first_write().gb_per_s(), 1e-3);
+  limits.mixed_gb_s += std::max(mixed.gb_per_s(), 1e-3);
+  limits.first_write_gb_s += std::max(roof.first_write().gb_per_s(), 1e-3);
   return {};
 }
 
 std::uint64_t share(std::uint64_t available, double of, std::uint64_t most) {
   return std::min(most, static_cast<std::uint64_t>(static_cast<double>(available) * of));
+}
+
+// Directories on one filesystem are one drive.
+Result<> try_drives(const std::vector<std::string>& directories, SizeLimits& limits) {
+  TRY_ASSIGN(const auto rooms, swap::rooms_for_files(directories));
+  limits.disk_bytes = share(swap::grains_in(rooms) * swap::kGrainBytes, kShareOfDisk, kMostDisk);
+  std::set<std::uint64_t> tried;
+  for (std::size_t i = 0; i < directories.size(); ++i) {
+    if (tried.insert(rooms[i].filesystem).second) TRY(try_drive(directories[i], limits));
+  }
+  return {};
 }
 
 std::string time_reason(const SizeLimits& limits) {
@@ -155,11 +161,9 @@ Result<StepSize> choose_size(const Config& config, const StepArguments& options)
   TRY(try_memory(limits));
   if (config.memory.host) limits.memory_bytes = std::min(limits.memory_bytes, *config.memory.host);
   limits.stores_params = config.offload_param == OffloadDevice::nvme;
-  if (!config.nvme_path.empty()) {
-    TRY(swap::check_directory(config.nvme_path));
-    TRY_ASSIGN(const std::uint64_t free_bytes, free_disk_bytes(config.nvme_path));
-    limits.disk_bytes = share(free_bytes, kShareOfDisk, kMostDisk);
-    TRY(try_drive(config.nvme_path, free_bytes, limits));
+  if (!config.nvme_paths.empty()) {
+    TRY(swap::check_drives(config.nvme_paths));
+    TRY(try_drives(config.nvme_paths, limits));
   }
   return fit_size(limits, options.steps.value_or(kDefaultSteps));
 }

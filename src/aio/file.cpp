@@ -187,6 +187,11 @@ Result<> File::preallocate(std::uint64_t bytes) {
   return result;
 }
 
+Result<> File::shrink(std::uint64_t bytes) {
+  if (retry_interrupted([&] { return ::ftruncate(fd(), static_cast<off_t>(bytes)); }) == 0) return {};
+  return fail(status_of_errno(errno), "shrink: {} ({}): {}", path_, format_bytes(bytes), describe_errno(errno));
+}
+
 Result<std::uint64_t> File::size() const {
   TRY_ASSIGN(const struct stat info, stat_of(*this));
   return static_cast<std::uint64_t>(info.st_size);

@@ -24,6 +24,8 @@ class File {
   // has none, zeros are written where nothing is yet). What the file holds stays. Error: ORLOP_NO_SPACE with
   // the shortfall, and the file is as long as before.
   Result<> preallocate(std::uint64_t bytes);
+  // Gives back what is behind `bytes`.
+  Result<> shrink(std::uint64_t bytes);
   Result<std::uint64_t> size() const;
   Result<> sync_data() const;
 

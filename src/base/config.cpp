@@ -484,7 +484,9 @@ class Resolver {
   void fill_offload(Config& config) {
     config.offload_optimizer = offload_device(kDevice);
     if (value(kDevice) == "nvme" || value(kParamDevice) == "nvme") {
-      config.nvme_path = get_optional<std::string>(kPath).value_or(get_optional<std::string>(kParamPath).value_or(""));
+      const json& paths = value(kPath).is_null() ? value(kParamPath) : value(kPath);
+      if (paths.is_string()) config.nvme_paths = {paths.get<std::string>()};
+      if (paths.is_array()) config.nvme_paths = paths.get<std::vector<std::string>>();
     }
     config.slab_count = get_optional<unsigned>(kSlabs).value_or(0);
     config.offload_param = offload_device(kParamDevice);

@@ -84,7 +84,7 @@ struct Config {
 
   OffloadDevice offload_optimizer = OffloadDevice::none;
   OffloadDevice offload_param = OffloadDevice::none;
-  std::string nvme_path;    // set when either is nvme
+  std::vector<std::string> nvme_paths;  // one per drive, not empty when either is nvme
   unsigned slab_count = 0;  // 0: the engine's own choice; else at least 3
   std::uint64_t prefetch_elements = 0;            // of parameters read ahead
   std::uint64_t param_persistence_elements = 0;   // parameters up to this size stay in memory,

@@ -61,6 +61,9 @@ constexpr Row boolean(string_view path, string_view fallback) {
 constexpr Row text(string_view path) {
   return {path, KeyType::text, "null"};
 }
+constexpr Row paths(string_view path) {
+  return {path, KeyType::paths, "null"};
+}
 constexpr Row texts(string_view path) {
   return {path, KeyType::texts, "null"};
 }
@@ -338,8 +341,10 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     block("zero_optimization.offload_optimizer", "Where the optimizer's states live. Any stage."),
     choice("zero_optimization.offload_optimizer.device", "\"none\"", "none|cpu|nvme")
         .honoured("cpu: host memory; nvme: a store on disk; none: beside the parameters, on a GPU in host memory"),
-    text("zero_optimization.offload_optimizer.nvme_path")
-        .honoured("directory of the store, <nvme_path>/orlop/<run id>", "none; needed with device nvme"),
+    paths("zero_optimization.offload_optimizer.nvme_path")
+        .honoured("directory of the store, <nvme_path>/orlop/<run id>; or a list of them, one on each drive, over which it "
+                  "is striped as fast as they are",
+                  "none; needed with device nvme"),
     integer("zero_optimization.offload_optimizer.buffer_count", "null", 0, 1024)
         .honoured("slabs of the ring between disk and host; at least 3: one read, one updated, one written",
                   "the engine's own choice"),
@@ -364,8 +369,9 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     choice("zero_optimization.offload_param.device", "\"none\"", "none|cpu|nvme")
         .honoured("none: with the model; nvme: in the store; cpu: in host memory, "
                   "where a model that computes on the CPU has them anyway (on a GPU not in this version)"),
-    text("zero_optimization.offload_param.nvme_path")
-        .honoured("directory of the store; with offload_optimizer on NVMe the same as there", "that of offload_optimizer"),
+    paths("zero_optimization.offload_param.nvme_path")
+        .honoured("directory of the store, or their list; with offload_optimizer on NVMe the same as there",
+                  "that of offload_optimizer"),
     integer("zero_optimization.offload_param.buffer_count", "null", 0, 1024)
         .honoured("pieces of staging memory between disk and model; at least 2: one read, one copied from",
                   "as many as stage3_prefetch_bucket_size fills and the budget has room for"),
@@ -623,6 +629,8 @@ std::string describe_type(const ConfigKey& key) {
       return describe_bytes(key);
     case KeyType::text:
       return "a string";
+    case KeyType::paths:
+      return "a path or a list of paths";
     case KeyType::texts:
       return "a string or an array of strings";
     case KeyType::choice:

@@ -22,6 +22,7 @@ enum class KeyType : std::uint8_t {
   bytes,        // 4096, 1e9, "48G"
   text,
   texts,  // ["a", "b"] or "a"
+  paths,  // "a" or ["a", "b"]; a list of one is that one
   choice,
 };
 

@@ -127,12 +127,33 @@ std::optional<json> canonical_text(const json& value) {
   return value;
 }
 
+// What is wrong with a list of paths.
+std::optional<std::string> why_no_paths(const json& list) {
+  if (list.empty()) return "the list is empty; name a directory on each drive";
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (!canonical_text(list[i])) return fmt::format("entry [{}] is {}, which is no path", i, shown(list[i]));
+    const auto same = std::find(list.begin(), list.begin() + static_cast<std::ptrdiff_t>(i), list[i]);
+    const auto first = same - list.begin();
+    if (first < static_cast<std::ptrdiff_t>(i)) {
+      return fmt::format("entry [{}] is {}, as entry [{}] is; name each drive once", i, shown(list[i]), first);
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<json> canonical_texts(const json& value) {
   if (value.is_string()) return json::array({value});
   if (!value.is_array()) return std::nullopt;
   if (!std::all_of(value.begin(), value.end(), [](const json& item) { return item.is_string(); }))
     return std::nullopt;
   return value;
+}
+
+// A list says more than one path.
+std::optional<json> canonical_paths(const json& value) {
+  if (!value.is_array()) return canonical_text(value);
+  if (why_no_paths(value)) return std::nullopt;
+  return value.size() == 1 ? value.front() : value;
 }
 
 std::optional<json> canonical_choice(const ConfigKey& key, const json& value) {
@@ -171,6 +192,8 @@ std::optional<json> canonical(const ConfigKey& key, const json& value) {
       return canonical_text(value);
     case KeyType::texts:
       return canonical_texts(value);
+    case KeyType::paths:
+      return canonical_paths(value);
     case KeyType::choice:
       return canonical_choice(key, value);
   }
@@ -193,6 +216,9 @@ Result<json> canonical_value(const ConfigKey& key, std::string_view written, con
   if (value.is_null()) return json(nullptr);
   auto canonical_form = canonical(key, value);
   if (canonical_form) return *std::move(canonical_form);
+  if (key.type == KeyType::paths && value.is_array()) {
+    return fail(ORLOP_INVALID_CONFIG, "config: on {} ({}): {}", shown(written), shown(value), *why_no_paths(value));
+  }
   const std::string meaning = key.type == KeyType::block ? "" : fmt::format(" ({})", key.meaning);
   return fail(ORLOP_INVALID_CONFIG, "config: on {} ({}): must be {}{}{}", shown(written), shown(value),
               describe_type(key), meaning, example(key));

@@ -30,20 +30,22 @@ Result<> write_whole(int fd, const std::string& path, std::string_view content) 
 
 }  // namespace
 
-Result<> write_durably(const std::string& path, std::string_view content, const std::string& link) {
+Result<> write_durably(const std::string& path, std::string_view content, std::span<const std::string> links) {
   const std::string temporary = path + ".partial";
-  ::unlink(temporary.c_str());  // of a process that died; it may have a second name
+  ::unlink(temporary.c_str());  // of a process that died; it may have other names
   const auto written = [&]() -> Result<> {
     const unique_fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
     if (!fd.is_open()) return failed("create", temporary, errno);
     TRY(write_whole(fd.get(), temporary, content));
-    if (!link.empty() && ::link(temporary.c_str(), link.c_str()) != 0) return failed("link", link, errno);
+    for (const std::string& link : links) {
+      if (::link(temporary.c_str(), link.c_str()) != 0) return failed("link", link, errno);
+    }
     if (::rename(temporary.c_str(), path.c_str()) != 0) return failed("rename", path, errno);
     return {};
   }();
   if (!written) {
     ::unlink(temporary.c_str());
-    if (!link.empty()) ::unlink(link.c_str());
+    for (const std::string& link : links) ::unlink(link.c_str());
     return written;
   }
   const auto directory = std::filesystem::path(path).parent_path();

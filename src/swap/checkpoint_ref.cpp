@@ -77,11 +77,11 @@ std::optional<std::string> checkpoint_id_at(const std::string& path) {
 
 namespace {
 
-// The second name is there from before the manifest is renamed into place until the checkpoint is forgotten.
+// These names are there from before the manifest is renamed into place until the checkpoint is forgotten.
 Presence presence_by_link(const CheckpointRef& checkpoint) {
   struct stat status = {};
   if (::stat(checkpoint.link.c_str(), &status) != 0) return Presence::unknown;
-  if (status.st_nlink < 2) return Presence::gone;
+  if (status.st_nlink <= checkpoint.link_count) return Presence::gone;
   return checkpoint_id_at(checkpoint.link) == checkpoint.id ? Presence::there : Presence::gone;
 }
 

@@ -29,6 +29,7 @@ struct CheckpointRef {
   std::uint64_t device = 0;  // st_dev of the directory it was written to
   std::string link;          // the manifest's second name, beside the store; empty where that is on another filesystem
   bool is_complete = false;  // the manifest has been seen where it was written to
+  unsigned link_count = 1;   // such names, one beside each file of the store on that filesystem
 };
 
 enum class Presence : std::uint8_t {

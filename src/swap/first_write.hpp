@@ -11,9 +11,14 @@
 
 namespace orlop::swap {
 
-// Through `zeros` (a multiple of 4096 bytes, all zero), from which all writes are made. ORLOP_CANCELLED within the
-// time of a few requests when *cancel (may be null) becomes true.
-Result<> write_zeros(Mover& mover, const aio::File& file, std::uint64_t bytes, std::span<std::byte> zeros,
+struct ZeroFile {
+  const aio::File* file;
+  std::uint64_t bytes;
+};
+
+// All files at once, through `zeros` (a multiple of 4096 bytes, all zero), from which all writes are made. ORLOP_CANCELLED
+// within the time of a few requests when *cancel (may be null) becomes true.
+Result<> write_zeros(Mover& mover, std::span<const ZeroFile> files, std::span<std::byte> zeros,
                      const std::atomic<bool>* cancel);
 
 }  // namespace orlop::swap

@@ -82,6 +82,7 @@ class HostStates final : public States {
   Result<> sync() override { return {}; }
   TierUse use() const override { return {.host_bytes = bytes_}; }
   Traffic traffic() const override { return {}; }
+  std::vector<DriveUse> by_drive() const override { return {}; }
   std::string describe() const override {
     return nlohmann::json{{"tier", "host"}, {"blocks", blocks_.size()}, {"host_bytes", bytes_}}.dump();
   }

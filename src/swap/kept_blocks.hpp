@@ -13,8 +13,8 @@ namespace orlop::swap {
 
 class KeptBlocks {
  public:
-  // `directory`: the run's.
-  KeptBlocks(Store& store, std::string directory) : store_(store), directory_(std::move(directory)) {}
+  // `directories`: the run's, one per drive of the store.
+  KeptBlocks(Store& store, std::vector<std::string> directories) : store_(store), directories_(std::move(directories)) {}
 
   // Nothing may be in flight. `limit_bytes`: the largest the store may become. See States::keep.
   Result<StoredStates> keep(const CheckpointRef& checkpoint, std::span<const std::string> replaced,
@@ -28,15 +28,18 @@ class KeptBlocks {
 
  private:
   struct Kept {
-    Pin pin;
+    std::string id;
+    std::vector<Pin> pins;  // one per drive
     std::vector<HeldExtent> extents;
   };
   [[nodiscard]] std::uint64_t grains_only_of(std::span<const std::string> checkpoint_ids) const;
   Result<> make_room(std::span<const std::string> replaced, std::uint64_t limit_bytes);
+  [[nodiscard]] Pin pin_of(std::size_t drive, const CheckpointRef& checkpoint,
+                           const std::vector<HeldExtent>& extents) const;
   void forget_at(std::size_t index);
 
   Store& store_;
-  std::string directory_;
+  std::vector<std::string> directories_;
   std::vector<Kept> kept_;
 };
 

@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -12,7 +14,9 @@
 #include "base/clock.hpp"
 #include "base/log.hpp"
 #include "numa/arena.hpp"
+#include "swap/drive_room.hpp"
 #include "swap/drive_settings.hpp"
+#include "swap/drive_shares.hpp"
 #include "swap/first_write.hpp"
 #include "swap/kept_blocks.hpp"
 #include "swap/mover.hpp"
@@ -25,6 +29,11 @@
 
 namespace orlop::swap {
 namespace {
+
+// The drives are measured anew that often while as much is moved as the store holds, within these bounds.
+constexpr std::uint64_t kLooksPerStore = 4;
+constexpr std::uint64_t kShortestLook = 16_MiB;
+constexpr std::uint64_t kLongestLook = 512_MiB;
 
 unsigned effective_slabs(unsigned slab_count) { return slab_count == 0 ? kDefaultSlabs : slab_count; }
 
@@ -63,6 +72,13 @@ int node_of_drive(const numa::Topology& topology, const std::string& path) {
   if (error) return -1;
   if (fs::exists(device / "partition", error)) device = device.parent_path();
   return topology.node_of_block_device(device.filename().string());
+}
+
+// The node next to all of them.
+int node_of_drives(const numa::Topology& topology, const std::vector<std::string>& paths) {
+  const int node = node_of_drive(topology, paths.front());
+  const auto is_there = [&](const std::string& path) { return node_of_drive(topology, path) == node; };
+  return std::all_of(paths.begin(), paths.end(), is_there) ? node : -1;
 }
 
 // Asked for, or the best that works here.
@@ -107,83 +123,121 @@ class NvmeStates final : public NvmeTier {
                                            std::span<const std::string> replaced) override;
   void complete(const std::string& checkpoint_id) override { kept_->complete(checkpoint_id); }
   void forget(const std::string& checkpoint_id) override { kept_->forget(checkpoint_id); }
-  Result<> sync() override { return store_->file().sync_data(); }
-  TierUse use() const override { return use_; }
+  Result<> sync() override;
+  TierUse use() const override;
   Traffic traffic() const override;
+  std::vector<DriveUse> by_drive() const override;
   std::string describe() const override;
 
  private:
-  NvmeStates(RunDirectory directory, const TierUse& use) : directory_(std::move(directory)), use_(use) {}
-  Result<> make_rings(const numa::Topology& topology, const NvmeOptions& options, int node);
-  Result<> set_drive(const NvmeOptions& options);
-  Result<> start_mover(const numa::Topology& topology, const NvmeOptions& options, int node);
+  explicit NvmeStates(const NvmeOptions& options) : paths_(options.nvme_paths), limit_bytes_(options.limit_bytes) {}
+  Result<> acquire_directories(const NvmeOptions& options);
+  Result<> make_store(std::vector<BlockSpec> blocks, const NvmeOptions& options);
+  Result<> make_rings(const numa::Topology& topology, const NvmeOptions& options);
+  Result<> set_drives(const NvmeOptions& options);
+  [[nodiscard]] std::vector<double> calibrated_gb_s() const;
+  [[nodiscard]] IoThreadOptions io_options(std::size_t drive, const numa::Topology& topology,
+                                           const NvmeOptions& options) const;
+  Result<> start_mover(const numa::Topology& topology, const NvmeOptions& options);
   Result<> write_first(const NvmeOptions& options);
+  void make_readers(const NvmeOptions& options);
+  [[nodiscard]] std::uint64_t memory_alignment() const;
+  [[nodiscard]] nlohmann::json describe_drive(std::size_t drive) const;
 
   // In this order: what is destroyed first comes last.
-  RunDirectory directory_;
-  TierUse use_;
-  std::uint64_t limit_bytes_ = UINT64_MAX;
+  std::vector<std::string> paths_;  // as the user gave them; all lists by drive go in their order
+  std::uint64_t limit_bytes_;
+  std::vector<RunDirectory> directories_;
+  TierUse use_;  // but for what the store has grown by
   std::unique_ptr<Store> store_;
   std::optional<KeptBlocks> kept_;
   std::unique_ptr<SlabRing> ring_;
   std::unique_ptr<SlabRing> plane_ring_;  // may be none
   aio::QueueKind queue_kind_ = aio::QueueKind::threads;
-  aio::Calibration drive_;
+  std::vector<aio::Calibration> drives_;
   std::unique_ptr<Mover> mover_;
-  Traffic before_;  // of the first write, which is no step's
+  std::vector<Traffic> before_;  // of the first write, which is no step's
+  std::int64_t before_busy_ns_ = 0;
+  std::optional<DriveShares> shares_;
   std::unique_ptr<Pipeline> pipeline_;
   std::optional<PlaneReads> plane_reads_;
 };
 
 Result<std::unique_ptr<NvmeTier>> NvmeStates::create(const numa::Topology& topology, std::vector<BlockSpec> blocks,
                                                      const NvmeOptions& options) {
-  const unsigned slab_count = effective_slabs(options.slab_count);
-  const TierUse use = nvme_states_use(blocks, slab_count, options.plane_slab_count);
-  TRY(check_not_busy(options.nvme_path, options.run_id, options.rank));
-  TRY(check_nvme_path(options.nvme_path, use.nvme_bytes));
-  TRY_ASSIGN(auto directory, RunDirectory::acquire(options.nvme_path, options.run_id, options.rank));
-  const int node = node_of_drive(topology, options.nvme_path);
-  std::unique_ptr<NvmeStates> states(new NvmeStates(std::move(directory), use));
-  TRY_ASSIGN(states->store_,
-             Store::create(states->directory_.store_path(), StoreIdentity::create(options.run_id, options.rank),
-                           std::move(blocks), slab_count));
-  states->kept_.emplace(*states->store_, states->directory_.path());
-  states->limit_bytes_ = options.limit_bytes;
-  TRY(states->make_rings(topology, options, node));
-  TRY(states->set_drive(options));
-  TRY(states->start_mover(topology, options, node));
+  std::unique_ptr<NvmeStates> states(new NvmeStates(options));
+  states->use_ = nvme_states_use(blocks, effective_slabs(options.slab_count), options.plane_slab_count,
+                                 options.nvme_paths.size());
+  TRY(states->acquire_directories(options));
+  TRY(states->make_store(std::move(blocks), options));
+  TRY(states->make_rings(topology, options));
+  TRY(states->set_drives(options));
+  TRY(states->start_mover(topology, options));
   TRY(states->write_first(options));
-  const MemoryLayout layout(states->store_->blocks(), states->store_->file().alignment().memory);
-  states->pipeline_ = std::make_unique<Pipeline>(*states->store_, *states->ring_, *states->mover_, layout,
-                                                  options.checksums);
-  if (states->plane_ring_) {
-    states->plane_reads_.emplace(*states->store_, *states->plane_ring_, *states->mover_, *states->pipeline_,
-                                 options.checksums);
-  }
+  states->make_readers(options);
   return std::unique_ptr<NvmeTier>(std::move(states));
 }
 
-Result<> NvmeStates::make_rings(const numa::Topology& topology, const NvmeOptions& options, int node) {
+Result<> NvmeStates::acquire_directories(const NvmeOptions& options) {
+  for (const std::string& path : paths_) TRY(check_not_busy(path, options.run_id, options.rank));
+  TRY(check_nvme_paths(paths_, use_.nvme_bytes));
+  for (const std::string& path : paths_) {
+    TRY_ASSIGN(auto directory, RunDirectory::acquire(path, options.run_id, options.rank));
+    directories_.push_back(std::move(directory));
+  }
+  return {};
+}
+
+Result<> NvmeStates::make_store(std::vector<BlockSpec> blocks, const NvmeOptions& options) {
+  StoreOptions store;
+  std::vector<std::string> directories;
+  for (const RunDirectory& directory : directories_) {
+    store.paths.push_back(directory.store_path());
+    directories.push_back(directory.path());
+  }
+  store.identity = StoreIdentity::create(options.run_id, options.rank);
+  store.blocks = std::move(blocks);
+  store.writes_at_once = effective_slabs(options.slab_count);
+  store.limit_bytes = limit_bytes_;
+  TRY_ASSIGN(store_, Store::create(std::move(store)));
+  kept_.emplace(*store_, std::move(directories));
+  return {};
+}
+
+Result<> NvmeStates::make_rings(const numa::Topology& topology, const NvmeOptions& options) {
   const auto& blocks = store_->blocks();
+  const int node = node_of_drives(topology, paths_);
   TRY_ASSIGN(ring_, SlabRing::create(topology, effective_slabs(options.slab_count), slab_bytes(blocks), {.node = node}));
   if (options.plane_slab_count == 0) return {};
   TRY_ASSIGN(plane_ring_, SlabRing::create(topology, options.plane_slab_count, plane_slab_bytes(blocks), {.node = node}));
   return {};
 }
 
-Result<> NvmeStates::set_drive(const NvmeOptions& options) {
+// Measured with equal parts on all of them; then each drive gets the part that its speed asks for.
+Result<> NvmeStates::set_drives(const NvmeOptions& options) {
   TRY_ASSIGN(queue_kind_, choose_queue(options));
-  TRY_ASSIGN(drive_, drive_settings(store_->file(), store_->file_bytes(), queue_kind_, ring_->memory(),
-                                    options.overrides));
-  return {};
+  for (std::size_t drive = 0; drive < paths_.size(); ++drive) {
+    const StoreFile& file = store_->file(drive);
+    TRY_ASSIGN(drives_.emplace_back(),
+               drive_settings(file.file(), file.bytes(), queue_kind_, ring_->memory(), options.overrides));
+  }
+  return paths_.size() == 1 ? Result<>{} : store_->lay_out(shares_of(calibrated_gb_s()));
 }
 
-Result<> NvmeStates::start_mover(const numa::Topology& topology, const NvmeOptions& options, int node) {
-  const QueueFactory make = options.make_queue ? options.make_queue : [kind = queue_kind_](const auto& queue_options) {
+std::vector<double> NvmeStates::calibrated_gb_s() const {
+  std::vector<double> rates;
+  for (const aio::Calibration& drive : drives_) rates.push_back(drive.mixed_gb_s);
+  return rates;
+}
+
+IoThreadOptions NvmeStates::io_options(std::size_t drive, const numa::Topology& topology,
+                                       const NvmeOptions& options) const {
+  const bool is_given = drive < options.make_queues.size();
+  const QueueFactory make = is_given ? options.make_queues[drive] : [kind = queue_kind_](const auto& queue_options) {
     return aio::make_queue(kind, queue_options);
   };
-  MoverOptions mover;
-  mover.make_queue = [&topology, node, make](const aio::QueueOptions& queue_options) {
+  IoThreadOptions io;
+  io.make_queue = [&topology, node = node_of_drive(topology, paths_[drive]), make](const aio::QueueOptions& queue_options) {
     if (node >= 0) {
       if (const auto bound = numa::bind_current_thread(topology, node); !bound) {
         log_debug("I/O thread: {}", bound.error().message);
@@ -191,14 +245,21 @@ Result<> NvmeStates::start_mover(const numa::Topology& topology, const NvmeOptio
     }
     return make(queue_options);
   };
-  mover.queue.depth = drive_.depth;
-  if (options.thread_count != 0) mover.queue.thread_count = options.thread_count;
-  mover.requests.read_request_bytes = drive_.read_request_bytes;
-  mover.requests.write_request_bytes = drive_.write_request_bytes;
-  mover.requests.mixing = drive_.mixing;
-  mover.memory = {ring_->memory()};
-  if (plane_ring_) mover.memory.push_back(plane_ring_->memory());
-  mover.files = {store_->file().fd()};
+  const aio::Calibration& settings = drives_[drive];
+  io.queue.depth = settings.depth;
+  if (options.thread_count != 0) io.queue.thread_count = options.thread_count;
+  io.requests.read_request_bytes = settings.read_request_bytes;
+  io.requests.write_request_bytes = settings.write_request_bytes;
+  io.requests.mixing = settings.mixing;
+  io.memory = {ring_->memory()};
+  if (plane_ring_) io.memory.push_back(plane_ring_->memory());
+  io.file = &store_->file(drive).file();
+  return io;
+}
+
+Result<> NvmeStates::start_mover(const numa::Topology& topology, const NvmeOptions& options) {
+  MoverOptions mover;
+  for (std::size_t drive = 0; drive < paths_.size(); ++drive) mover.drives.push_back(io_options(drive, topology, options));
   mover.trace = options.trace;
   TRY_ASSIGN(mover_, Mover::create(std::move(mover)));
   return {};
@@ -208,25 +269,52 @@ Result<> NvmeStates::write_first(const NvmeOptions& options) {
   const std::int64_t begin_ns = now_ns();
   const auto zeros = ring_->memory();
   std::memset(zeros.data(), 0, zeros.size());  // the calibration wrote to it
-  TRY(write_zeros(*mover_, store_->file(), store_->file_bytes(), zeros, options.cancel));
-  TRY(store_->write_header());
-  before_ = mover_->traffic();
+  std::vector<ZeroFile> files;
+  for (std::size_t drive = 0; drive < paths_.size(); ++drive) {
+    files.push_back({&store_->file(drive).file(), store_->file(drive).bytes()});
+  }
+  TRY(write_zeros(*mover_, files, zeros, options.cancel));
+  TRY(store_->write_headers());
+  before_ = mover_->traffic_by_drive();
+  before_busy_ns_ = mover_->traffic().busy_ns;
   const double seconds = seconds_of_ns(now_ns() - begin_ns);
-  log_info("store: on {}: {} written once with zeros in {:.2f} s ({:.2f} GB/s)", store_->file().path(),
-           format_bytes(store_->file_bytes()), seconds, static_cast<double>(store_->file_bytes()) / seconds * 1e-9);
+  const std::uint64_t bytes = store_->file_bytes();
+  log_info("store: on {}: {} written once with zeros in {:.2f} s ({:.2f} GB/s)", fmt::join(paths_, ", "),
+           format_bytes(bytes), seconds, static_cast<double>(bytes) / seconds * 1e-9);
   return {};
+}
+
+void NvmeStates::make_readers(const NvmeOptions& options) {
+  const std::uint64_t interval = std::clamp(store_->file_bytes() / kLooksPerStore, kShortestLook, kLongestLook);
+  shares_.emplace(paths_, calibrated_gb_s(), before_, interval);
+  const MemoryLayout layout(store_->blocks(), memory_alignment());
+  pipeline_ = std::make_unique<Pipeline>(*store_, *ring_, *mover_, *shares_, layout, options.checksums);
+  if (plane_ring_) plane_reads_.emplace(*store_, *plane_ring_, *mover_, *pipeline_, options.checksums);
+}
+
+// Of the drive that asks for most.
+std::uint64_t NvmeStates::memory_alignment() const {
+  std::uint64_t alignment = 1;
+  for (std::size_t drive = 0; drive < paths_.size(); ++drive) {
+    alignment = std::max<std::uint64_t>(alignment, store_->file(drive).file().alignment().memory);
+  }
+  return alignment;
 }
 
 Result<std::optional<StoredStates>> NvmeStates::keep(const CheckpointRef& checkpoint,
                                                      std::span<const std::string> replaced) {
   TRY(pipeline_->drain(-1));
-  directory_.reclaim_set_aside();
+  for (RunDirectory& directory : directories_) directory.reclaim_set_aside();
   TRY_ASSIGN(auto stored, kept_->keep(checkpoint, replaced, limit_bytes_));
-  use_.nvme_bytes = store_->file_bytes();
   return std::optional(std::move(stored));
 }
 
-// The pipeline's leases go before the ring and the mover, and the file is closed before its directory goes. What
+Result<> NvmeStates::sync() {
+  for (std::size_t drive = 0; drive < paths_.size(); ++drive) TRY(store_->file(drive).file().sync_data());
+  return {};
+}
+
+// The pipeline's leases go before the ring and the mover, and the files are closed before their directories go. What
 // checkpoints refer to stays.
 NvmeStates::~NvmeStates() {
   plane_reads_.reset();
@@ -236,48 +324,135 @@ NvmeStates::~NvmeStates() {
   if (kept_->is_empty()) return;
   mover_.reset();
   store_->trim();
-  directory_.keep_store();
+  for (RunDirectory& directory : directories_) directory.keep_store();
+}
+
+TierUse NvmeStates::use() const {
+  TierUse use = use_;
+  use.nvme_bytes = store_->file_bytes();
+  return use;
+}
+
+std::vector<DriveUse> NvmeStates::by_drive() const {
+  const auto now = mover_->traffic_by_drive();
+  const auto shares = shares_->shares();
+  const auto gb_s = shares_->gb_s();
+  const std::uint64_t checked_bytes = pipeline_->checked_bytes() / paths_.size();
+  std::vector<DriveUse> drives;
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    const Traffic traffic{now[i].read_bytes - before_[i].read_bytes + checked_bytes,
+                          now[i].write_bytes - before_[i].write_bytes, now[i].busy_ns - before_[i].busy_ns};
+    drives.push_back({paths_[i], traffic, gb_s[i], shares[i], store_->file(i).bytes()});
+  }
+  return drives;
 }
 
 Traffic NvmeStates::traffic() const {
-  const Traffic now = mover_->traffic();
-  return {now.read_bytes - before_.read_bytes + pipeline_->checked_bytes(), now.write_bytes - before_.write_bytes,
-          now.busy_ns - before_.busy_ns};
+  Traffic sum{0, 0, mover_->traffic().busy_ns - before_busy_ns_};
+  for (const DriveUse& drive : by_drive()) {
+    sum.read_bytes += drive.traffic.read_bytes;
+    sum.write_bytes += drive.traffic.write_bytes;
+  }
+  return sum;
 }
 
+nlohmann::json NvmeStates::describe_drive(std::size_t drive) const {
+  const aio::File& file = store_->file(drive).file();
+  const aio::Calibration& settings = drives_[drive];
+  return {{"path", file.path()},
+          {"access", file.access() == aio::Access::direct ? "direct" : "buffered"},
+          {"alignment", {{"memory", file.alignment().memory}, {"offset", file.alignment().offset}}},
+          {"queue", mover_->queue_name(drive)},
+          {"read_request_bytes", settings.read_request_bytes},
+          {"write_request_bytes", settings.write_request_bytes},
+          {"depth", settings.depth},
+          {"mixing", settings.mixing == aio::Mixing::mixed ? "mixed" : "phased"},
+          {"calibration",
+           {{"origin", settings.origin},
+            {"read_gb_s", settings.read_gb_s},
+            {"write_gb_s", settings.write_gb_s},
+            {"mixed_gb_s", settings.mixed_gb_s}}}};
+}
+
+// The first drive's settings, then what all have in common, then every drive.
 std::string NvmeStates::describe() const {
-  const bool is_direct = store_->file().access() == aio::Access::direct;
-  return nlohmann::json{
-      {"tier", "nvme"},
-      {"path", store_->file().path()},
-      {"access", is_direct ? "direct" : "buffered"},
-      {"alignment", {{"memory", store_->file().alignment().memory}, {"offset", store_->file().alignment().offset}}},
-      {"queue", mover_->queue_name()},
-      {"read_request_bytes", drive_.read_request_bytes},
-      {"write_request_bytes", drive_.write_request_bytes},
-      {"depth", drive_.depth},
-      {"mixing", drive_.mixing == aio::Mixing::mixed ? "mixed" : "phased"},
-      {"calibration",
-       {{"origin", drive_.origin},
-        {"read_gb_s", drive_.read_gb_s},
-        {"write_gb_s", drive_.write_gb_s},
-        {"mixed_gb_s", drive_.mixed_gb_s}}},
-      {"slabs", ring_->count()},
-      {"slab_bytes", ring_->slab_bytes()},
-      {"huge_pages", ring_->arena().page_kind() != numa::PageKind::small},
-      {"blocks", store_->blocks().size()},
-      {"grains", store_->space().grain_count()},
-      {"grain_bytes", kGrainBytes},
-      {"store_bytes", store_->file_bytes()},
-      {"host_bytes", use_.host_bytes}}
-      .dump();
+  nlohmann::json drives = nlohmann::json::array();
+  for (std::size_t drive = 0; drive < paths_.size(); ++drive) drives.push_back(describe_drive(drive));
+  nlohmann::json out = drives.front();
+  const std::uint64_t store_bytes = store_->file_bytes();
+  out.update({{"tier", "nvme"},
+              {"slabs", ring_->count()},
+              {"slab_bytes", ring_->slab_bytes()},
+              {"huge_pages", ring_->arena().page_kind() != numa::PageKind::small},
+              {"blocks", store_->blocks().size()},
+              {"grains", (store_bytes - paths_.size() * store_file_bytes(0)) / kGrainBytes},
+              {"grain_bytes", kGrainBytes},
+              {"store_bytes", store_bytes},
+              {"host_bytes", use_.host_bytes},
+              {"drives", std::move(drives)}});
+  return out.dump();
+}
+
+// ---- Whether there is room
+
+tl::unexpected<Error> too_few(std::span<const std::string> nvme_paths, std::uint64_t store_bytes, std::uint64_t free) {
+  return fail(ORLOP_NO_SPACE,
+              "nvme_path: on {}: the store needs {} bytes ({}), {} bytes ({}) are free: {} bytes ({}) too few",
+              fmt::join(nvme_paths, ", "), store_bytes, format_bytes(store_bytes), free, format_bytes(free),
+              store_bytes - free, format_bytes(store_bytes - free));
+}
+
+Result<> check_room(const std::string& nvme_path, std::uint64_t store_bytes) {
+  TRY_ASSIGN(std::uint64_t free, aio::free_bytes(nvme_path));
+  if (free >= store_bytes) return {};
+  free += reclaimable_bytes(nvme_path);
+  if (free >= store_bytes) return {};
+  return too_few({&nvme_path, 1}, store_bytes, free);
+}
+
+// With what earlier runs left behind.
+void add_reclaimable(std::span<const std::string> nvme_paths, std::vector<DriveRoom>& rooms) {
+  for (std::size_t i = 0; i < nvme_paths.size(); ++i) {
+    const std::uint64_t grains = reclaimable_bytes(nvme_paths[i]) / kGrainBytes;
+    for (DriveRoom& room : rooms) room.grains += room.filesystem == rooms[i].filesystem ? grains : 0;
+  }
+}
+
+Result<> check_room(std::span<const std::string> nvme_paths, std::uint64_t store_bytes) {
+  if (nvme_paths.size() == 1) return check_room(nvme_paths.front(), store_bytes);
+  const std::uint64_t header_bytes = nvme_paths.size() * store_file_bytes(0);
+  const std::uint64_t wanted = (store_bytes - std::min(store_bytes, header_bytes)) / kGrainBytes;
+  TRY_ASSIGN(auto rooms, rooms_for_files(nvme_paths));
+  if (wanted <= grains_in(rooms)) return {};
+  add_reclaimable(nvme_paths, rooms);
+  if (wanted <= grains_in(rooms)) return {};
+  return too_few(nvme_paths, store_bytes, header_bytes + grains_in(rooms) * kGrainBytes);
+}
+
+// Names an entry of a list; nothing where there is no list.
+std::string entry_of(std::span<const std::string> nvme_paths, std::size_t index) {
+  return nvme_paths.size() == 1 ? "" : fmt::format("[{}]", index);
+}
+
+Result<> check_named_once(std::span<const std::string> nvme_paths) {
+  std::map<std::pair<dev_t, ino_t>, std::size_t> seen;
+  for (std::size_t i = 0; i < nvme_paths.size(); ++i) {
+    struct stat status = {};
+    if (::stat(nvme_paths[i].c_str(), &status) != 0) continue;
+    const auto [found, is_new] = seen.emplace(std::pair(status.st_dev, status.st_ino), i);
+    if (is_new) continue;
+    return fail(ORLOP_INVALID_ARGUMENT, "nvme_path{}: on {}: is the same directory as nvme_path[{}] ({}); name each drive once",
+                entry_of(nvme_paths, i), nvme_paths[i], found->second, nvme_paths[found->second]);
+  }
+  return {};
 }
 
 }  // namespace
 
-TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count) {
+TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count,
+                        std::size_t drive_count) {
   const unsigned slabs = effective_slabs(slab_count);
-  const StoreSize store = store_size(blocks, slabs);
+  const StoreSize store = store_size(blocks, slabs, drive_count);
   TierUse use;
   use.staging_bytes = slabs * slab_bytes(blocks) + plane_slab_count * plane_slab_bytes(blocks);
   use.host_bytes = use.staging_bytes + store.table_bytes + Pipeline::table_bytes(blocks, slabs);
@@ -286,16 +461,17 @@ TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, 
   return use;
 }
 
-Result<> check_nvme_path(const std::string& nvme_path, std::uint64_t store_bytes) {
-  TRY(check_directory(nvme_path));
-  TRY_ASSIGN(std::uint64_t free, aio::free_bytes(nvme_path));
-  if (free >= store_bytes) return {};
-  free += reclaimable_bytes(nvme_path);
-  if (free >= store_bytes) return {};
-  return fail(ORLOP_NO_SPACE,
-              "nvme_path: on {}: the store needs {} bytes ({}), {} bytes ({}) are free: {} bytes ({}) too few",
-              nvme_path, store_bytes, format_bytes(store_bytes), free, format_bytes(free), store_bytes - free,
-              format_bytes(store_bytes - free));
+Result<> check_drives(std::span<const std::string> nvme_paths) {
+  if (nvme_paths.empty() || nvme_paths.size() > kMostDrives) {
+    return fail(ORLOP_INVALID_ARGUMENT, "nvme_path: on {} directories: a store has 1 to {}", nvme_paths.size(), kMostDrives);
+  }
+  for (std::size_t i = 0; i < nvme_paths.size(); ++i) TRY(check_directory(nvme_paths[i], entry_of(nvme_paths, i)));
+  return check_named_once(nvme_paths);
+}
+
+Result<> check_nvme_paths(std::span<const std::string> nvme_paths, std::uint64_t store_bytes) {
+  TRY(check_drives(nvme_paths));
+  return check_room(nvme_paths, store_bytes);
 }
 
 Result<std::unique_ptr<NvmeTier>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,

@@ -21,7 +21,7 @@ namespace orlop::swap {
 enum class Checksums : std::uint8_t { verified, left_out };
 
 struct NvmeOptions {
-  std::string nvme_path;  // the user's directory; the store is <nvme_path>/orlop/<run_id>/rank<r>.store
+  std::vector<std::string> nvme_paths;  // the user's directories; a file of the store is <path>/orlop/<run_id>/rank<r>.store
   std::string run_id;
   int rank = 0;
   std::optional<aio::QueueKind> queue;  // none: the best that works
@@ -33,7 +33,7 @@ struct NvmeOptions {
   Trace* trace = nullptr;
   std::uint64_t limit_bytes = UINT64_MAX;  // the largest the store may become as checkpoints are kept in it
   const std::atomic<bool>* cancel = nullptr;  // observed while the store is written for the first time
-  QueueFactory make_queue;  // none: a queue of the kind above; for tests with a faulty one
+  std::vector<QueueFactory> make_queues;  // by drive; none: a queue of the kind above; for tests with a faulty one
 };
 
 inline constexpr unsigned kMinimumSlabs = 3;  // one read, one worked on, one written
@@ -41,13 +41,16 @@ inline constexpr unsigned kDefaultSlabs = 6;
 
 inline constexpr unsigned kMinimumPlaneSlabs = 2;  // one read, one copied from
 
-// What create() will take, by the same arithmetic: host bytes (slabs, tables) and the size of the store (extents of
-// every block, spares for the ring, header).
-TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count = 0);
+// What make_nvme_states will take, by the same arithmetic: host bytes (slabs, tables) and the size of the store (extents
+// of every block, spares for the ring, a header on each drive).
+TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count = 0,
+                        std::size_t drive_count = 1);
 
-// Checks the directory and the free space before anything is created: exists, is a directory, writable, room for
-// the store (exact shortfall).
-Result<> check_nvme_path(const std::string& nvme_path, std::uint64_t store_bytes);
+// That each of the directories exists, is a directory, writable, and named once; that there is one, and not too many.
+Result<> check_drives(std::span<const std::string> nvme_paths);
+
+// Before anything is created: the same, and that together they have room for the store (exact shortfall).
+Result<> check_nvme_paths(std::span<const std::string> nvme_paths, std::uint64_t store_bytes);
 
 // Work that a sweep does where it would wait for the store: one piece at each call; false when there is none left.
 using SideWork = std::function<Result<bool>()>;
@@ -59,8 +62,9 @@ class NvmeTier : public States {
                                            const SideWork& side_work, const std::atomic<bool>& cancel) = 0;
 };
 
-// Locks the run's directory, reclaims what crashed runs of this host left behind (unlocked, without a checkpoint; said
-// in the log), preallocates the store, calibrates, writes it once with zeros. Removed again when it is destroyed.
+// Locks the run's directories, reclaims what crashed runs of this host left behind (unlocked, without a checkpoint; said
+// in the log), preallocates the store, calibrates, shares it out over the drives, writes it once with zeros. Removed again
+// when it is destroyed.
 Result<std::unique_ptr<NvmeTier>> make_nvme_states(const numa::Topology& topology, std::vector<BlockSpec> blocks,
                                                    const NvmeOptions& options);
 

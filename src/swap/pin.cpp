@@ -29,7 +29,8 @@ std::optional<Pin> read_pin(const std::string& path) {
   if (!text.is_object()) return std::nullopt;
   try {
     Pin pin{path, text.at("opening").get<std::string>(),
-            {text.at("checkpoint"), text.at("manifest"), text.at("device"), text.at("link"), text.at("is_complete")}, {}};
+            {text.at("checkpoint"), text.at("manifest"), text.at("device"), text.at("link"), text.at("is_complete"),
+             text.value("links", 1u)}, {}};
     for (const json& run : text.at("grains")) pin.runs.push_back({run.at(0), run.at(1)});
     return pin;
   } catch (const json::exception&) {
@@ -60,6 +61,7 @@ Result<> write_pin(const Pin& pin) {
                      {"device", pin.checkpoint.device},
                      {"link", pin.checkpoint.link},
                      {"is_complete", pin.checkpoint.is_complete},
+                     {"links", pin.checkpoint.link_count},
                      {"opening", pin.opening},
                      {"grains", runs_of(pin)}};
   return write_durably(pin.path, text.dump() + "\n");

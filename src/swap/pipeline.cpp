@@ -44,11 +44,12 @@ std::uint64_t Pipeline::table_bytes(std::span<const BlockSpec> blocks, unsigned 
   return 2 * slab_count * most_chunks(blocks) * sizeof(ChunkSums) + divide_up(blocks.size(), 8);
 }
 
-Pipeline::Pipeline(Store& store, SlabRing& ring, Mover& mover, const MemoryLayout& layout,
+Pipeline::Pipeline(Store& store, SlabRing& ring, Mover& mover, DriveShares& shares, const MemoryLayout& layout,
                    Checksums checksums)
     : store_(store),
       ring_(ring),
       mover_(mover),
+      shares_(shares),
       layout_(layout),
       checksums_(checksums),
       chunks_per_slab_(most_chunks(store.blocks())),
@@ -148,7 +149,7 @@ Result<> Pipeline::begin(std::span<const std::uint32_t> order) {
 }
 
 Result<> Pipeline::check_identity() {
-  checked_bytes_.fetch_add(kHeaderBytes, std::memory_order_relaxed);
+  checked_bytes_.fetch_add(kHeaderBytes * store_.drive_count(), std::memory_order_relaxed);
   return store_.check_identity();
 }
 
@@ -245,6 +246,7 @@ Result<> Pipeline::verify(std::uint32_t block, std::span<const ChunkSums> found)
 // ---- Writing behind
 
 Result<> Pipeline::write_behind(Read read) {
+  if (shares_.look(mover_.traffic_by_drive())) store_.set_shares(shares_.shares());
   TRY_ASSIGN(auto extent, fatal(store_.begin_write(read.block)));
   auto pieces = store_.pieces(read.block, extent, memory_of(read.block, read.slab));
   auto started = fatal(

@@ -18,6 +18,7 @@
 #include <span>
 #include <vector>
 
+#include "swap/drive_shares.hpp"
 #include "swap/mover.hpp"
 #include "swap/nvme_states.hpp"
 #include "swap/slab.hpp"
@@ -29,7 +30,8 @@ namespace orlop::swap {
 class Pipeline {
  public:
   // `layout` is that of the slabs. All outlive the pipeline.
-  Pipeline(Store& store, SlabRing& ring, Mover& mover, const MemoryLayout& layout, Checksums checksums);
+  Pipeline(Store& store, SlabRing& ring, Mover& mover, DriveShares& shares, const MemoryLayout& layout,
+           Checksums checksums);
   ~Pipeline();  // cancels what waits, waits for what is in flight
 
   Result<> prefetch(std::span<const std::uint32_t> order);
@@ -98,12 +100,13 @@ class Pipeline {
   Store& store_;
   SlabRing& ring_;
   Mover& mover_;
+  DriveShares& shares_;
   MemoryLayout layout_;
   Checksums checksums_;
   std::uint64_t chunks_per_slab_;
   std::vector<ChunkSums> sums_;  // read and written, for each slab
   std::vector<bool> seen_;
-  std::atomic<std::uint64_t> checked_bytes_{0};  // read to check the header
+  std::atomic<std::uint64_t> checked_bytes_{0};  // read to check the headers
   std::optional<Error> failure_;
   std::deque<Read> ahead_;
   std::list<Write> behind_;

@@ -20,7 +20,7 @@
 #include "swap/lock_file.hpp"
 #include "swap/pin.hpp"
 #include "swap/saved_store.hpp"
-#include "swap/store.hpp"
+#include "swap/store_file.hpp"
 
 namespace orlop::swap {
 namespace {
@@ -261,20 +261,20 @@ std::string kept_store_path(const std::string& directory, int rank, const std::s
   return fmt::format("{}/rank{}-{}.store", directory, rank, opening);
 }
 
-Result<> check_directory(const std::string& nvme_path) {
+Result<> check_directory(const std::string& nvme_path, const std::string& entry) {
   struct stat status = {};
   if (::stat(nvme_path.c_str(), &status) != 0) {
     const int error = errno;
-    return fail(status_of_errno(error), "nvme_path: on {}: {}{}", nvme_path, describe_errno(error),
+    return fail(status_of_errno(error), "nvme_path{}: on {}: {}{}", entry, nvme_path, describe_errno(error),
                 error == ENOENT ? "; create the directory or choose another" : "");
   }
   if (!S_ISDIR(status.st_mode)) {
-    return fail(ORLOP_NOT_FOUND, "nvme_path: on {}: is not a directory; name one on the drive to use", nvme_path);
+    return fail(ORLOP_NOT_FOUND, "nvme_path{}: on {}: is not a directory; name one on the drive to use", entry, nvme_path);
   }
   if (::access(nvme_path.c_str(), W_OK | X_OK) != 0) {
     const int error = errno;
-    return fail(status_of_errno(error), "nvme_path: on {}: cannot be written: {}; choose a directory that can",
-                nvme_path, describe_errno(error));
+    return fail(status_of_errno(error), "nvme_path{}: on {}: cannot be written: {}; choose a directory that can",
+                entry, nvme_path, describe_errno(error));
   }
   return {};
 }

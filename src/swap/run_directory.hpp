@@ -53,8 +53,9 @@ class RunDirectory {
   bool is_kept_ = false;
 };
 
-// That it exists, is a directory, and may be written: ORLOP_NOT_FOUND, ORLOP_NO_PERMISSION.
-Result<> check_directory(const std::string& nvme_path);
+// That it exists, is a directory, and may be written: ORLOP_NOT_FOUND, ORLOP_NO_PERMISSION. `entry`: of a list, for the
+// sentence, as "[1]".
+Result<> check_directory(const std::string& nvme_path, const std::string& entry = "");
 
 // ORLOP_BUSY when the run is in use; touches nothing.
 Result<> check_not_busy(const std::string& nvme_path, const std::string& run_id, int rank);

@@ -10,6 +10,7 @@
 
 #include "base/log.hpp"
 #include "swap/run_directory.hpp"
+#include "swap/store.hpp"
 #include "swap/store_header.hpp"
 
 namespace orlop::swap {
@@ -30,13 +31,21 @@ std::uint64_t allocated_bytes(int fd) {
 
 }  // namespace
 
-Result<SavedStore> SavedStore::open(const StoreRef& ref) {
+Result<SavedStore> SavedStore::open(std::span<const StoreRef> refs) {
+  SavedStore store;
+  for (const StoreRef& ref : refs) {
+    TRY_ASSIGN(store.files_.emplace_back(), open_file(ref));
+  }
+  return store;
+}
+
+Result<SavedStore::File> SavedStore::open_file(const StoreRef& ref) {
   const std::string names[] = {live_store_path(ref.directory, ref.rank), kept_store_path(ref.directory, ref.rank, ref.opening)};
   for (const std::string& path : names) {
     const auto header = header_at(path);
     if (!header || header->opening() != ref.opening || header->run() != ref.run_id) continue;
     TRY_ASSIGN(unique_fd fd, open_to_read(path));
-    return SavedStore(std::move(fd), path);
+    return File{std::move(fd), path};
   }
   return fail(ORLOP_NOT_FOUND, "store: on {}: no file there is that of run {}, opening {}", ref.directory, ref.run_id,
               ref.opening);
@@ -75,14 +84,19 @@ Result<> SavedStore::read(const Extent& extent, std::uint64_t offset, std::span<
     if (into.empty()) break;
     if (offset < run_end) {
       const auto part = into.first(std::min<std::uint64_t>(into.size(), run_end - offset));
-      TRY(read_whole(fd_.get(), path_, grain_offset(run.first_grain) + (offset - run_begin), part));
+      const File& file = files_[run.drive];
+      TRY(read_whole(file.fd.get(), file.path, grain_offset(run.first_grain) + (offset - run_begin), part));
       offset += part.size();
       into = into.subspan(part.size());
     }
     run_begin = run_end;
   }
   if (into.empty()) return {};
-  return fail(ORLOP_CORRUPT, "read: on {}: {} bytes past the end of an extent", path_, into.size());
+  return fail(ORLOP_CORRUPT, "read: on {}: {} bytes past the end of an extent", files_.front().path, into.size());
+}
+
+const std::string& SavedStore::path_of(const Extent& extent, std::uint64_t offset) const {
+  return files_[Store::place_of(extent, offset).drive].path;
 }
 
 std::optional<std::string> opening_of(const std::string& path) {

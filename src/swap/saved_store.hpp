@@ -1,4 +1,4 @@
-// SavedStore: a store file that no engine here writes: what checkpoints refer to, and what crashed runs left.
+// SavedStore: a store that no engine here writes: what checkpoints refer to, and what crashed runs left.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace orlop::swap {
 
-// Which store, wherever it is now: its file is renamed when another opening of the run takes its place.
+// Which file of a store, wherever it is now: it is renamed when another opening of the run takes its place.
 struct StoreRef {
   std::string directory;  // of the run
   std::string run_id;
@@ -25,18 +25,23 @@ struct StoreRef {
 
 class SavedStore {
  public:
-  // ORLOP_NOT_FOUND when no file in its directory is that store.
-  static Result<SavedStore> open(const StoreRef& ref);
+  // The files of a store, by drive. ORLOP_NOT_FOUND when no file in one of the directories is that store.
+  static Result<SavedStore> open(std::span<const StoreRef> refs);
 
   // Reads from an extent, at multiples of 4096 into memory aligned like that. A file that ends too soon is ORLOP_CORRUPT.
   Result<> read(const Extent& extent, std::uint64_t offset, std::span<std::byte> into) const;
 
-  [[nodiscard]] const std::string& path() const { return path_; }
+  // Of the file in which a byte of an extent is.
+  [[nodiscard]] const std::string& path_of(const Extent& extent, std::uint64_t offset) const;
 
  private:
-  SavedStore(unique_fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
-  unique_fd fd_;
-  std::string path_;
+  struct File {
+    unique_fd fd;
+    std::string path;
+  };
+  static Result<File> open_file(const StoreRef& ref);
+  SavedStore() = default;
+  std::vector<File> files_;
 };
 
 // Past the page cache where the filesystem can: a checkpoint is read once.

@@ -31,11 +31,9 @@ Result<Extent> Space::allocate(std::uint64_t bytes) {
   return extent;
 }
 
-void Space::release(const Extent& extent) {
-  for (const auto& run : extent.runs) {
-    mark(run, Mark::free);
-    free_grains_ += run.grain_count;
-  }
+void Space::release(const GrainRun& run) {
+  mark(run, Mark::free);
+  free_grains_ += run.grain_count;
 }
 
 void Space::grow(std::uint32_t grains) {

@@ -20,15 +20,17 @@ constexpr std::uint64_t grains_of(std::uint64_t bytes) { return divide_up(bytes,
 struct GrainRun {
   std::uint32_t first_grain;
   std::uint32_t grain_count;
+  std::uint32_t drive = 0;  // of the store's, the one whose file it is in
   friend bool operator==(const GrainRun&, const GrainRun&) = default;
 };
 
-// Grains that hold one generation of a block, in order; one run unless the room is fragmented.
+// Grains that hold one generation of a block, in order; on one drive one run unless the room is fragmented.
 struct Extent {
   std::vector<GrainRun> runs;
   [[nodiscard]] std::uint64_t grain_count() const;
 };
 
+// Of one drive's file.
 class Space {
  public:
   explicit Space(std::uint32_t grain_count);
@@ -36,7 +38,7 @@ class Space {
   // In one run where there is one, searched from behind the last allocation on (a sweep then writes the file in
   // order), else in as few as the free grains from there on give. ORLOP_NO_SPACE only when too few grains are free.
   Result<Extent> allocate(std::uint64_t bytes);
-  void release(const Extent& extent);
+  void release(const GrainRun& run);
   // So many more at the end, free.
   void grow(std::uint32_t grains);
 

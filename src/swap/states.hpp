@@ -83,6 +83,15 @@ struct Traffic {
   std::int64_t busy_ns = 0;  // at least one request was in flight
 };
 
+// What a drive has moved, and how much of what is written goes there.
+struct DriveUse {
+  std::string path;  // the nvme_path
+  Traffic traffic;
+  double gb_s = 0;   // measured last, while it was busy; 0: not yet
+  double share = 1;
+  std::uint64_t store_bytes = 0;
+};
+
 // What a checkpoint has to say of blocks that are on a drive already.
 struct StoredBlock {
   PlaneSet planes;  // that are in the store; none: the block is in memory
@@ -90,10 +99,10 @@ struct StoredBlock {
   std::uint64_t generation = 0;
 };
 struct StoredStates {
-  StoreRef store;
+  std::vector<StoreRef> stores;  // the files, by drive
   std::vector<StoredBlock> blocks;
-  std::vector<ChunkSums> sums;  // of all blocks, in order; 0 for planes that are in memory
-  std::string manifest_link;    // a second name that the manifest is to get before its first; may be empty
+  std::vector<ChunkSums> sums;              // of all blocks, in order; 0 for planes that are in memory
+  std::vector<std::string> manifest_links;  // other names that the manifest is to get before its own
 };
 
 class States {
@@ -139,6 +148,8 @@ class States {
 
   [[nodiscard]] virtual TierUse use() const = 0;
   [[nodiscard]] virtual Traffic traffic() const = 0;
+  // Its drives in order; none in memory.
+  [[nodiscard]] virtual std::vector<DriveUse> by_drive() const = 0;
   // For orlop_engine_describe: a JSON object as text (tier, store path, queue, calibration, ring, access).
   [[nodiscard]] virtual std::string describe() const = 0;
 };

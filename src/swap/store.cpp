@@ -1,23 +1,21 @@
 #include "swap/store.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
+#include <iterator>
+#include <numeric>
 #include <utility>
 
-#include "base/stamp.hpp"
-#include "swap/saved_store.hpp"
-#include "swap/store_header.hpp"
+#include "base/log.hpp"
 #include "swap/sums.hpp"
 
 namespace orlop::swap {
 namespace {
+
+// Of a filesystem, when a file is made longer only because its drive is fast.
+constexpr std::uint64_t kLeftFreeBytes = 1_GiB;
+// A share that grew by less than this part of itself is no reason to make a file longer.
+constexpr double kWorthLengthening = 1.0 / 32;
 
 std::uint64_t block_grains(const BlockSpec& block) { return grains_of(extent_layout(block).total_bytes); }
 
@@ -32,49 +30,34 @@ std::uint64_t spare_grains(std::span<const BlockSpec> blocks, unsigned writes_at
   return spare;
 }
 
-std::unique_ptr<std::byte[], void (*)(std::byte*)> aligned_page() {
-  return {static_cast<std::byte*>(std::aligned_alloc(kHeaderBytes, kHeaderBytes)),
-          [](std::byte* page) { std::free(page); }};
+std::vector<double> shares_or_equal(std::vector<double> shares, std::size_t count) {
+  return shares.empty() ? std::vector<double>(count, 1.0 / static_cast<double>(count)) : std::move(shares);
 }
 
-// pread and pwrite of the header, whole or an error.
-template <typename Call>
-Result<> move_header(Call call, int fd, std::byte* page, const std::string& path) {
-  ssize_t moved = 0;
-  do {
-    moved = call(fd, page, kHeaderBytes, 0);
-  } while (moved < 0 && errno == EINTR);
-  if (moved < 0) {
-    const int error = errno;
-    return fail(status_of_errno(error), "store header: on {} (offset 0, {} bytes): {}", path, kHeaderBytes,
-                describe_errno(error));
+// Takes grains from runs, from the front.
+class RunTaker {
+ public:
+  explicit RunTaker(std::vector<GrainRun> runs) : runs_(std::move(runs)) {}
+  void take(Stripe stripe, std::vector<GrainRun>& into) {
+    while (stripe.grain_count > 0) {
+      GrainRun& run = runs_[at_];
+      const std::uint32_t count = std::min(run.grain_count, stripe.grain_count);
+      into.push_back({run.first_grain, count, stripe.drive});
+      run.first_grain += count;
+      run.grain_count -= count;
+      stripe.grain_count -= count;
+      if (run.grain_count == 0) ++at_;
+    }
   }
-  if (moved != static_cast<ssize_t>(kHeaderBytes)) {
-    return fail(ORLOP_IO_ERROR, "store header: on {} (offset 0): {} of {} bytes moved", path, moved, kHeaderBytes);
-  }
-  return {};
-}
 
-// The end of a sentence about a file that should have been ours.
-std::string whose(const StoreHeader& header, const StoreIdentity& ours) {
-  if (!header.is_valid()) return fmt::format("it is no store (run {} had its own there)", ours.run_id);
-  if (header.run() != ours.run_id) return fmt::format("it belongs to run {}, not {}", header.run(), ours.run_id);
-  return fmt::format("it belongs to another opening of run {} ({}, rank {}), not {}, rank {}", ours.run_id,
-                     header.opening(), header.rank, ours.uuid, ours.rank);
-}
-
-std::string whose_file(const std::string& path, const StoreIdentity& ours) {
-  const unique_fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  StoreHeader header;
-  if (fd.is_open() && ::pread(fd.get(), &header, sizeof header, 0) != static_cast<ssize_t>(sizeof header)) header = {};
-  return whose(header, ours);
-}
+ private:
+  std::vector<GrainRun> runs_;
+  std::size_t at_ = 0;
+};
 
 }  // namespace
 
-StoreIdentity StoreIdentity::create(const std::string& run_id, int rank) { return {run_id, random_uuid(), rank, 0}; }
-
-StoreSize store_size(std::span<const BlockSpec> blocks, unsigned writes_at_once) {
+StoreSize store_size(std::span<const BlockSpec> blocks, unsigned writes_at_once, std::size_t drive_count) {
   std::uint64_t grains = spare_grains(blocks, writes_at_once);
   std::uint64_t chunks = 0;
   for (const auto& block : blocks) {
@@ -83,61 +66,73 @@ StoreSize store_size(std::span<const BlockSpec> blocks, unsigned writes_at_once)
   }
   StoreSize size;
   size.grain_count = grains;
-  size.file_bytes = grain_offset(grains);
+  size.file_bytes = drive_count * store_file_bytes(0) + grains * kGrainBytes;
   size.table_bytes = blocks.size() * (sizeof(BlockSpec) + sizeof(Store::Entry)) + chunks * sizeof(ChunkSums) +
                      Space::map_bytes(grains) + grains * sizeof(GrainRun)  // at the worst a run is one grain
-                     + kHeaderBytes;
+                     + drive_count * (kHeaderBytes + sizeof(StoreFile));
   return size;
 }
 
-Store::Store(aio::File file, StoreIdentity identity, std::vector<BlockSpec> blocks, unsigned writes_at_once)
-    : file_(std::move(file)),
-      identity_(std::move(identity)),
-      blocks_(std::move(blocks)),
-      writes_at_once_(writes_at_once),
-      size_(store_size(blocks_, writes_at_once)),
-      space_(static_cast<std::uint32_t>(size_.grain_count)),
-      entries_(blocks_.size()),
-      header_(aligned_page()) {}
+Store::Store(StoreOptions options)
+    : blocks_(std::move(options.blocks)),
+      writes_at_once_(options.writes_at_once),
+      limit_bytes_(options.limit_bytes),
+      planned_grains_(store_size(blocks_, writes_at_once_).grain_count),
+      striping_(shares_or_equal(std::move(options.shares), options.paths.size())) {}
 
-Result<std::unique_ptr<Store>> Store::create(const std::string& path, StoreIdentity identity,
-                                             std::vector<BlockSpec> blocks, unsigned writes_at_once) {
-  const StoreSize size = store_size(blocks, writes_at_once);
-  if (size.grain_count > UINT32_MAX) {
-    return fail(ORLOP_INVALID_ARGUMENT, "store: on {} ({}): larger than a store can be ({})", path,
-                format_bytes(size.file_bytes), format_bytes(UINT32_MAX * kGrainBytes));
+Result<std::unique_ptr<Store>> Store::create(StoreOptions options) {
+  const auto paths = options.paths;
+  StoreIdentity identity = options.identity;
+  std::unique_ptr<Store> store(new Store(std::move(options)));
+  for (const std::string& path : paths) {
+    TRY_ASSIGN(store->files_.emplace_back(), StoreFile::create(path, identity));
+    ++identity.drive;
   }
-  TRY_ASSIGN(auto file, aio::File::open(path, aio::Existing::must_not_exist));
-  if (file.alignment().offset > kPlaneAlignment || file.alignment().memory > kPlaneAlignment) {
-    return fail(ORLOP_UNSUPPORTED, "store: on {}: the drive wants transfers aligned to {} bytes, the store has {}",
-                path, std::max(file.alignment().offset, file.alignment().memory), kPlaneAlignment);
-  }
-  TRY(file.preallocate(size.file_bytes));
-  std::unique_ptr<Store> store(new Store(std::move(file), std::move(identity), std::move(blocks), writes_at_once));
-  if (store->header_ == nullptr) return fail(ORLOP_NO_MEMORY, "store header: {} bytes: not available", kHeaderBytes);
-  TRY(store->note_inode());
-  TRY(store->lay_out());
+  TRY(store->lay_out(store->striping_.shares()));
   return store;
 }
 
-Result<> Store::note_inode() {
-  struct stat status = {};
-  if (::fstat(file_.fd(), &status) != 0) {
-    const int error = errno;
-    return fail(status_of_errno(error), "store: on {}: {}", file_.path(), describe_errno(error));
-  }
-  device_ = status.st_dev;
-  inode_ = status.st_ino;
+Result<> Store::lay_out(std::vector<double> shares) {
+  entries_.clear();
+  striping_ = Striping(std::move(shares));
+  TRY(resize_files());
+  return place_blocks();
+}
+
+Result<> Store::write_headers() {
+  for (const auto& file : files_) TRY(file->write_header());
   return {};
 }
 
-Result<> Store::lay_out() {
+// Shorter files first: they make room for longer ones.
+Result<> Store::resize_files() {
+  if (files_.size() == 1) return files_.front()->resize(planned_grains_);
+  for (const auto& file : files_) TRY(file->resize(0));
+  std::vector<std::string> directories;
+  for (const auto& file : files_) directories.push_back(aio::directory_of(file->file().path()));
+  TRY_ASSIGN(const auto rooms, rooms_for_files(directories));
+  TRY_ASSIGN(const auto grains, grains_by_drive(planned_grains_, rooms));
+  for (std::size_t drive = 0; drive < files_.size(); ++drive) TRY(files_[drive]->resize(grains[drive]));
+  return {};
+}
+
+Result<std::vector<std::uint64_t>> Store::grains_by_drive(std::uint64_t grains, std::span<const DriveRoom> rooms) const {
+  if (auto parts = apportion(grains, striping_.shares(), rooms)) return std::move(*parts);
+  const std::uint64_t bytes = grains * kGrainBytes;
+  const std::uint64_t room = grains_in(rooms) * kGrainBytes;
+  return fail(ORLOP_NO_SPACE, "store: on {} and {} more: {} bytes are needed there together, there is room for {}: {} bytes "
+              "({}) too few", files_.front()->file().path(), files_.size() - 1, bytes, room, bytes - room,
+              format_bytes(bytes - room));
+}
+
+Result<> Store::place_blocks() {
   std::uint64_t chunks = 0;
   for (const auto& block : blocks_) chunks += chunk_count(block);
   sums_.resize(chunks);
+  entries_.resize(blocks_.size());
   std::uint64_t first_sum = 0;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    TRY_ASSIGN(Extent extent, space_.allocate(extent_layout(blocks_[i]).total_bytes));
+    TRY_ASSIGN(Extent extent, allocate(extent_layout(blocks_[i]).total_bytes));
     entries_[i].extent = hold(std::move(extent));
     entries_[i].first_sum = first_sum;
     zero_block_sums(blocks_[i], {sums_.data() + first_sum, chunk_count(blocks_[i])});
@@ -146,21 +141,48 @@ Result<> Store::lay_out() {
   return {};
 }
 
-Result<> Store::write_header() {
-  const auto header = StoreHeader::of(identity_, size_.file_bytes);
-  std::memcpy(header_.get(), &header, sizeof header);
-  return move_header(::pwrite, file_.fd(), header_.get(), file_.path());
+std::uint64_t Store::file_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& file : files_) bytes += file->bytes();
+  return bytes;
+}
+
+std::uint64_t Store::free_grains() const {
+  std::uint64_t grains = 0;
+  for (const auto& file : files_) grains += file->space().free_grains();
+  return grains;
+}
+
+// ---- Shares
+
+void Store::set_shares(std::vector<double> shares) {
+  striping_.set_shares(std::move(shares));
+  const auto wanted = apportion(planned_grains_, striping_.shares());
+  for (std::size_t drive = 0; drive < files_.size(); ++drive) lengthen(drive, wanted[drive]);
+}
+
+// As far as there is room; what is missing the other drives hold.
+void Store::lengthen(std::size_t drive, std::uint64_t wanted_grains) {
+  const std::uint64_t there = files_[drive]->space().grain_count();
+  if (static_cast<double>(wanted_grains) <= static_cast<double>(there) * (1 + kWorthLengthening)) return;
+  const auto free = aio::free_bytes(aio::directory_of(files_[drive]->file().path()));
+  if (!free) return log_debug("store: {}", free.error().message);
+  const std::uint64_t bytes = file_bytes();
+  const std::uint64_t room = std::min(*free - std::min(*free, kLeftFreeBytes), limit_bytes_ - std::min(limit_bytes_, bytes));
+  const std::uint64_t more = std::min(wanted_grains - there, room / kGrainBytes);
+  if (more == 0) return;
+  if (const auto grown = files_[drive]->grow(more); !grown) log_debug("store: {}", grown.error().message);
 }
 
 // ---- Where things are
 
-std::uint64_t Store::file_offset(const Extent& extent, std::uint64_t offset) {
+Store::Place Store::place_of(const Extent& extent, std::uint64_t offset) {
   for (const auto& run : extent.runs) {
     const std::uint64_t bytes = run.grain_count * kGrainBytes;
-    if (offset < bytes) return grain_offset(run.first_grain) + offset;
+    if (offset < bytes) return {run.drive, grain_offset(run.first_grain) + offset};
     offset -= bytes;
   }
-  return 0;  // behind the extent: nobody asks
+  return {};  // behind the extent: nobody asks
 }
 
 void Store::add_pieces(std::uint32_t block, const Extent& extent, Plane plane, std::byte* memory,
@@ -175,7 +197,8 @@ void Store::add_pieces(std::uint32_t block, const Extent& extent, Plane plane, s
     const std::uint64_t end = std::min(plane_end, run_end);
     if (begin < end) {
       pieces.push_back(
-          {&file_, memory + (begin - plane_begin), grain_offset(run.first_grain) + (begin - run_begin), end - begin});
+          {&files_[run.drive]->file(), memory + (begin - plane_begin), grain_offset(run.first_grain) + (begin - run_begin),
+           end - begin});
     }
     run_begin = run_end;
   }
@@ -203,8 +226,34 @@ std::span<const ChunkSums> Store::sums_of(std::uint32_t block) const {
 
 // ---- Generations
 
-Result<Extent> Store::begin_write(std::uint32_t block) {
-  return space_.allocate(extent_layout(blocks_[block]).total_bytes);
+Result<Extent> Store::begin_write(std::uint32_t block) { return allocate(extent_layout(blocks_[block]).total_bytes); }
+
+// Each drive's grains as its space gives them, then dealt out in stripes.
+Result<Extent> Store::allocate(std::uint64_t bytes) {
+  std::vector<std::uint32_t> room;
+  for (const auto& file : files_) room.push_back(file->space().free_grains());
+  const auto stripes = striping_.cut(static_cast<std::uint32_t>(grains_of(bytes)), std::move(room));
+  std::vector<std::uint64_t> wanted(files_.size());
+  for (const Stripe& stripe : stripes) wanted[stripe.drive] += stripe.grain_count;
+  Extent taken;  // to give back after an error
+  std::vector<RunTaker> parts;
+  for (std::uint32_t drive = 0; drive < files_.size(); ++drive) {
+    Result<Extent> part = wanted[drive] == 0 ? Extent{} : files_[drive]->space().allocate(wanted[drive] * kGrainBytes);
+    if (!part) {
+      release(taken);
+      return part;
+    }
+    for (const GrainRun& run : part->runs) taken.runs.push_back({run.first_grain, run.grain_count, drive});
+    parts.emplace_back(std::move(part->runs));
+  }
+  Extent extent;
+  for (const Stripe& stripe : stripes) parts[stripe.drive].take(stripe, extent.runs);
+  extent.runs.shrink_to_fit();
+  return extent;
+}
+
+void Store::release(const Extent& extent) {
+  for (const GrainRun& run : extent.runs) files_[run.drive]->space().release(run);
 }
 
 void Store::confirm_write(std::uint32_t block, Extent extent, std::span<const ChunkSums> sums) {
@@ -216,7 +265,7 @@ void Store::confirm_write(std::uint32_t block, Extent extent, std::span<const Ch
 
 HeldExtent Store::hold(Extent extent) {
   return {new Extent(std::move(extent)), [this](const Extent* held) {
-            space_.release(*held);
+            release(*held);
             delete held;
           }};
 }
@@ -228,26 +277,34 @@ std::vector<HeldExtent> Store::held_extents() const {
   return extents;
 }
 
+// Where the filesystems have room: by the shares.
 Result<> Store::make_room(std::uint64_t grains) {
-  if (grains <= space_.free_grains()) return {};
-  const std::uint64_t more = grains - space_.free_grains();
-  StoreSize size = size_;
-  size.grain_count += more;
-  size.file_bytes += more * kGrainBytes;
-  size.table_bytes += Space::map_bytes(more);
-  if (size.grain_count > UINT32_MAX) {
-    return fail(ORLOP_NO_SPACE, "store: on {} ({}): larger than a store can be ({})", file_.path(),
-                format_bytes(size.file_bytes), format_bytes(UINT32_MAX * kGrainBytes));
+  const std::uint64_t free = free_grains();
+  if (grains <= free) return {};
+  const std::uint64_t more = grains - free;
+  std::vector<std::uint64_t> parts = {more};
+  if (files_.size() > 1) {
+    TRY_ASSIGN(const auto rooms, rooms_for_more());
+    TRY_ASSIGN(parts, grains_by_drive(more, rooms));
   }
-  TRY(file_.preallocate(size.file_bytes));
-  space_.grow(static_cast<std::uint32_t>(more));
-  size_ = size;
-  return write_header();
+  for (std::size_t drive = 0; drive < files_.size(); ++drive) {
+    if (parts[drive] > 0) TRY(files_[drive]->grow(parts[drive]));
+  }
+  planned_grains_ += more;
+  return {};
+}
+
+Result<std::vector<DriveRoom>> Store::rooms_for_more() const {
+  std::vector<DriveRoom> rooms;
+  for (const auto& file : files_) {
+    TRY_ASSIGN(rooms.emplace_back(), room_at(aio::directory_of(file->file().path())));
+  }
+  return rooms;
 }
 
 void Store::trim() {
   entries_.clear();
-  for (const GrainRun& run : space_.free_runs()) punch_grains(file_.fd(), run);
+  for (const auto& file : files_) file->trim();
 }
 
 Result<> Store::verify(std::uint32_t block, std::span<const ChunkSums> found) const {
@@ -277,46 +334,17 @@ tl::unexpected<Error> Store::mismatch(std::uint32_t block, Plane plane, std::uin
   const Entry& entry = entries_[block];
   const std::uint64_t offset = extent_layout(blocks_[block]).offset[static_cast<std::size_t>(plane)] +
                                chunk * kChunkElements * element_bytes(plane);
+  const Place place = place_of(*entry.extent, offset);
   return fail(ORLOP_CORRUPT,
               "store: on {} (block {}, plane {}, chunk {}, offset {}, generation {}): what was read is not what was "
               "written: expected sum {:016x}, found {:016x}",
-              file_.path(), block, name_of(plane), chunk, file_offset(*entry.extent, offset), entry.generation,
+              files_[place.drive]->file().path(), block, name_of(plane), chunk, place.offset, entry.generation,
               sums_of(block)[chunk][static_cast<std::size_t>(plane)], found);
 }
 
-// ---- Is it still ours
-
 Result<> Store::check_identity() {
-  TRY(check_name());
-  TRY(check_size());
-  return check_header();
-}
-
-Result<> Store::check_name() const {
-  struct stat status = {};
-  if (::stat(file_.path().c_str(), &status) != 0) {
-    const int error = errno;
-    return fail(ORLOP_CORRUPT, "store file was removed: on {} (run {}): {}", file_.path(), identity_.run_id,
-                describe_errno(error));
-  }
-  if (status.st_dev == device_ && status.st_ino == inode_) return {};
-  return fail(ORLOP_CORRUPT, "store file was replaced: on {}: {}", file_.path(), whose_file(file_.path(), identity_));
-}
-
-Result<> Store::check_size() const {
-  TRY_ASSIGN(const std::uint64_t bytes, file_.size());
-  if (bytes >= size_.file_bytes) return {};
-  return fail(ORLOP_CORRUPT, "store file was truncated: on {} (has {} bytes, needs {}): states of run {} are lost",
-              file_.path(), bytes, size_.file_bytes, identity_.run_id);
-}
-
-Result<> Store::check_header() {
-  TRY(move_header(::pread, file_.fd(), header_.get(), file_.path()));
-  StoreHeader header;
-  std::memcpy(&header, header_.get(), sizeof header);
-  const auto ours = StoreHeader::of(identity_, size_.file_bytes);
-  if (std::memcmp(&header, &ours, sizeof header) == 0) return {};
-  return fail(ORLOP_CORRUPT, "store file was overwritten: on {}: {}", file_.path(), whose(header, identity_));
+  for (const auto& file : files_) TRY(file->check_identity());
+  return {};
 }
 
 }  // namespace orlop::swap

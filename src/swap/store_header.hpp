@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "swap/store.hpp"
+#include "swap/store_file.hpp"
 
 namespace orlop::swap {
 

@@ -87,6 +87,7 @@ class TieredStates final : public States {
   Result<> sync() override { return store_->sync(); }
   TierUse use() const override;
   Traffic traffic() const override { return store_->traffic(); }
+  std::vector<DriveUse> by_drive() const override { return store_->by_drive(); }
   std::string describe() const override;
 
  private:
@@ -180,8 +181,8 @@ Result<std::optional<StoredStates>> TieredStates::keep(const CheckpointRef& chec
   if (!of_store) return std::nullopt;
   StoredStates kept = std::move(*of_store);
   StoredStates all;
-  all.store = std::move(kept.store);
-  all.manifest_link = std::move(kept.manifest_link);
+  all.stores = std::move(kept.stores);
+  all.manifest_links = std::move(kept.manifest_links);
   auto sums = kept.sums.cbegin();
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const std::uint32_t in_store = division_.places[i].in_store;
@@ -215,10 +216,10 @@ std::string TieredStates::describe() const {
 }  // namespace
 
 TierUse tiered_states_use(std::span<const BlockSpec> blocks, std::span<const PlaneSet> resident, unsigned slab_count,
-                          unsigned plane_slab_count) {
+                          unsigned plane_slab_count, std::size_t drive_count) {
   const Division division = divide(blocks, resident);
   if (division.store.specs.empty()) return {.host_bytes = host_states_bytes(blocks)};
-  TierUse use = nvme_states_use(division.store.specs, slab_count, plane_slab_count);
+  TierUse use = nvme_states_use(division.store.specs, slab_count, plane_slab_count, drive_count);
   const bool is_whole = division.store.specs.size() == blocks.size() && division.memory.specs.empty();
   if (!is_whole) use.host_bytes += host_states_bytes(division.memory.specs) + table_bytes(division);
   return use;

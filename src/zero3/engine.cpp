@@ -124,7 +124,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   TRY_ASSIGN(auto device, make_device(options));
   TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
   if (options.run_id.empty()) options.run_id = options.config.run_id.value_or(derived_run_id());
-  TRY(make_absolute(options.config.nvme_path));
+  for (std::string& path : options.config.nvme_paths) TRY(make_absolute(path));
   if (options.config.offload_param == OffloadDevice::cpu && !device->is_host_addressable()) {
     return fail(ORLOP_UNSUPPORTED, "open engine: on \"zero_optimization.offload_param.device\" (\"cpu\"): parameters of a "
                 "model on a GPU live there or on NVMe in this version; write \"nvme\" or \"none\"");
@@ -226,6 +226,7 @@ Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<
       .slab_count = config.slab_count,
       .plane_slabs = plane_slabs(config, uses),
       .pinned = config.memory.pinned,
+      .drive_count = config.nvme_paths.size(),
   };
   MemoryLimits limits{
       .host_budget = config.memory.host,
@@ -246,7 +247,7 @@ Result<std::unique_ptr<swap::States>> Engine::make_states(const MemoryPlan& memo
                                                           const std::vector<swap::BlockSpec>& specs) {
   const Config& config = options_.config;
   swap::NvmeOptions nvme;
-  nvme.nvme_path = config.nvme_path;
+  nvme.nvme_paths = config.nvme_paths;
   nvme.run_id = options_.run_id;
   nvme.rank = communicator_->rank();
   if (config.queue) {
@@ -277,8 +278,8 @@ Result<> Engine::commit() {
   c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
   c.group_count = group_count_of(params_);
   TRY_ASSIGN(c.memory, plan_memory(c.units, c.blocks, Against::this_machine));
-  if (const std::string& path = options_.config.nvme_path; !path.empty()) {  // to be told of even if there is room in memory
-    TRY(swap::check_nvme_path(path, c.memory.states.nvme_bytes));
+  if (const auto& paths = options_.config.nvme_paths; !paths.empty()) {  // to be told of even if there is room in memory
+    TRY(swap::check_nvme_paths(paths, c.memory.states.nvme_bytes));
   }
   if (options_.config.trace) trace_.start();
   TRY(allocate(c));
@@ -425,6 +426,11 @@ EngineStats Engine::stats() {
     stats.nvme_write_bytes += traffic.write_bytes - committed_->reported.write_bytes;
   }
   return stats;
+}
+
+std::vector<swap::DriveUse> Engine::drives() {
+  const std::lock_guard lock(mutex_);
+  return committed_ == nullptr ? std::vector<swap::DriveUse>{} : committed_->states->by_drive();
 }
 
 Result<std::uint64_t> Engine::digest() {

@@ -127,6 +127,8 @@ class Engine {
   Result<> checkpoint_wait(int timeout_ms);
 
   EngineStats stats();
+  // What each drive of the store has moved since commit; none before, and where states are in memory.
+  std::vector<swap::DriveUse> drives();
   std::string describe();
   Result<std::uint64_t> digest();
   Result<> write_trace(const std::string& path);

@@ -52,7 +52,7 @@ void take_stored(Manifest& manifest, swap::StoredStates stored) {
     block.state_sums.assign(sums, sums + static_cast<std::ptrdiff_t>(count));
     first_sum += count;
   }
-  manifest.store = std::move(stored.store);
+  manifest.stores = std::move(stored.stores);
 }
 
 Result<std::string> make_directory(const std::string& given) {
@@ -121,7 +121,7 @@ Result<> Engine::save_begin(const SaveOptions& options) {
   TRY_ASSIGN(auto stored, c.states->keep(ref, c.replaced));
   SnapshotOptions snapshot{directory, options.replaced, options.latest_file, {}, options.bytes_per_second};
   if (stored) {
-    snapshot.manifest_link = stored->manifest_link;
+    snapshot.manifest_links = std::move(stored->manifest_links);
     take_stored(manifest, std::move(*stored));
   } else {
     c.replaced.clear();  // they hold nothing that an update would need

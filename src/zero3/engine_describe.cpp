@@ -1,6 +1,7 @@
 // What an engine decided and why, for people and tools.
 #include <nlohmann/json.hpp>
 
+#include "base/clock.hpp"
 #include "numa/host_memory.hpp"
 #include "zero3/committed.hpp"
 
@@ -34,6 +35,26 @@ json bytes_of_plan(const MemoryPlan& memory, std::uint64_t model_bytes) {
           {"pinned_fraction", memory.pinned_fraction}};
 }
 
+json json_of(const swap::DriveUse& drive) {
+  const double seconds = seconds_of_ns(drive.traffic.busy_ns);
+  const auto rate = [&](std::uint64_t bytes) { return seconds > 0 ? static_cast<double>(bytes) * 1e-9 / seconds : 0.0; };
+  return {{"path", drive.path},
+          {"read_bytes", drive.traffic.read_bytes},
+          {"write_bytes", drive.traffic.write_bytes},
+          {"busy_seconds", seconds},
+          {"read_gb_s", rate(drive.traffic.read_bytes)},
+          {"write_gb_s", rate(drive.traffic.write_bytes)},
+          {"gb_s", drive.gb_s},
+          {"share", drive.share},
+          {"store_bytes", drive.store_bytes}};
+}
+
+json json_of(const std::vector<swap::DriveUse>& drives) {
+  json list = json::array();
+  for (const swap::DriveUse& drive : drives) list.push_back(json_of(drive));
+  return list;
+}
+
 }  // namespace
 
 Result<std::string> Engine::plan() {
@@ -64,6 +85,8 @@ std::string Engine::describe() {
     out["blocks"] = c.blocks.size();
     out["memory"] = bytes_of_plan(c.memory, c.model_bytes);
     out["states"] = json::parse(c.states->describe());
+    const auto drives = c.states->by_drive();
+    if (!drives.empty()) out["nvme"] = {{"by_drive", json_of(drives)}};
   }
   return out.dump();
 }

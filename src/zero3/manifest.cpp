@@ -19,6 +19,9 @@ using nlohmann::json;
 
 constexpr std::uint32_t kFormat = 2;
 
+// A run in the table: its first grain, then (where the store is on several drives) 8 bits of the drive, then its length.
+constexpr unsigned kLengthBits = 24;
+
 std::uint64_t sum_of(std::string_view bytes) { return swap::sum_of(std::as_bytes(std::span(bytes))); }
 
 std::uint64_t chunks_of(const SavedBlock& block) { return swap::chunk_count(block.spec()); }
@@ -67,14 +70,32 @@ std::ptrdiff_t sums_of(const SavedBlock& block) {
   return block.planes.contains(swap::Plane::param) ? swap::kPlaneCount : swap::kPlaneCount - 1;
 }
 
+std::uint64_t word_of(const swap::GrainRun& run) {
+  return std::uint64_t{run.first_grain} << 32 | std::uint64_t{run.drive} << kLengthBits | run.grain_count;
+}
+
+json json_of(const swap::StoreRef& store) {
+  return {{"directory", store.directory},
+          {"run_id", store.run_id},
+          {"opening", store.opening},
+          {"rank", store.rank},
+          {"drive", store.drive}};
+}
+
+json stores_of(const Manifest& manifest) {
+  if (manifest.stores.empty()) return nullptr;
+  if (manifest.stores.size() == 1) return json_of(manifest.stores.front());
+  json stores = json::array();
+  for (const swap::StoreRef& store : manifest.stores) stores.push_back(json_of(store));
+  return stores;
+}
+
 std::vector<std::uint64_t> table_of(const Manifest& manifest) {
   std::vector<std::uint64_t> table;
   for (const SavedBlock& block : manifest.blocks) {
     table.push_back(block.stored.generation);
     table.push_back(block.stored.extent.runs.size());
-    for (const auto& run : block.stored.extent.runs) {
-      table.push_back(std::uint64_t{run.first_grain} << 32 | run.grain_count);
-    }
+    for (const auto& run : block.stored.extent.runs) table.push_back(word_of(run));
     table.insert(table.end(), block.param_sums.begin(), block.param_sums.end());
     for (const auto& sums : block.state_sums) table.insert(table.end(), sums.begin(), sums.begin() + sums_of(block));
   }
@@ -166,7 +187,7 @@ void read_groups(const json& text, Manifest& manifest) {
 
 // Those of a block that are in the store. In the first version all were, if any.
 swap::PlaneSet stored_planes(const json& text, const Manifest& manifest, const SavedBlock& block) {
-  if (!manifest.store) return {};
+  if (!manifest.has_store()) return {};
   if (text.size() <= 6) return block.planes;
   const auto planes = swap::PlaneSet::of_bits(text.at(6).get<std::uint8_t>());
   require((planes - block.planes).empty(), fmt::format("the planes of block {}", manifest.blocks.size()));
@@ -212,6 +233,14 @@ void check_cover(const Manifest& manifest) {
   }
 }
 
+// One, or a list of them.
+void read_stores(const json& text, Manifest& manifest) {
+  if (text.is_null()) return;
+  for (const json& s : text.is_array() ? text : json::array({text})) {
+    manifest.stores.push_back({s.at("directory"), s.at("run_id"), s.at("opening"), s.at("rank"), s.at("drive")});
+  }
+}
+
 Manifest read_json(const json& text) {
   Manifest manifest;
   manifest.created = text.at("created");
@@ -226,10 +255,7 @@ Manifest read_json(const json& text) {
   require(manifest.data_file.find('/') == std::string::npos, "the name of the data file");
   manifest.has_states = text.value("has_states", true);
   manifest.client = text.at("client");
-  if (!text.at("store").is_null()) {
-    const json& s = text.at("store");
-    manifest.store = swap::StoreRef{s.at("directory"), s.at("run_id"), s.at("opening"), s.at("rank"), s.at("drive")};
-  }
+  read_stores(text.at("store"), manifest);
   read_params(text, manifest);
   read_groups(text, manifest);
   read_blocks(text, manifest);
@@ -242,18 +268,26 @@ std::uint64_t need(std::optional<std::uint64_t> word) {
   return *word;
 }
 
-void read_extent(Reader& table, SavedBlock& block) {
+swap::GrainRun run_of(std::uint64_t word, std::size_t drive_count) {
+  const auto first = static_cast<std::uint32_t>(word >> 32);
+  const auto rest = static_cast<std::uint32_t>(word);
+  if (drive_count <= 1) return {first, rest};
+  const swap::GrainRun run{first, rest & ((1u << kLengthBits) - 1), rest >> kLengthBits};
+  require(run.drive < drive_count, "the drive of an extent");
+  return run;
+}
+
+void read_extent(Reader& table, std::size_t drive_count, SavedBlock& block) {
   block.stored.generation = need(table.word());
   const std::uint64_t runs = need(table.word());
   for (std::uint64_t i = 0; i < runs; ++i) {
-    const std::uint64_t run = need(table.word());
-    block.stored.extent.runs.push_back({static_cast<std::uint32_t>(run >> 32), static_cast<std::uint32_t>(run)});
+    block.stored.extent.runs.push_back(run_of(need(table.word()), drive_count));
   }
 }
 
 void read_table(Reader& table, Manifest& manifest) {
   for (SavedBlock& block : manifest.blocks) {
-    read_extent(table, block);
+    read_extent(table, manifest.stores.size(), block);
     if (block.home == Home::memory) {
       for (std::uint64_t i = 0; i < chunks_of(block); ++i) block.param_sums.push_back(need(table.word()));
     }
@@ -292,14 +326,6 @@ Result<> check_frame(std::string_view bytes, const std::string& path) {
 }  // namespace
 
 json Manifest::to_json() const {
-  json store_json = nullptr;
-  if (store) {
-    store_json = {{"directory", store->directory},
-                  {"run_id", store->run_id},
-                  {"opening", store->opening},
-                  {"rank", store->rank},
-                  {"drive", store->drive}};
-  }
   json unit_names = json::array();
   for (const Dtype unit : units) unit_names.push_back(name_of(unit));
   return {{"id", id},
@@ -314,7 +340,7 @@ json Manifest::to_json() const {
           {"groups", groups_of(*this)},
           {"units", unit_names},
           {"params", params_of(*this)},
-          {"store", store_json},
+          {"store", stores_of(*this)},
           {"data_file", data_file},
           {"data_bytes", data_bytes},
           {"has_states", has_states},

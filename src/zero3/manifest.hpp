@@ -63,11 +63,13 @@ struct Manifest {
   std::vector<Dtype> units;
   std::vector<SavedParam> params;  // in order of id
   std::vector<SavedBlock> blocks;
-  std::optional<swap::StoreRef> store;  // none: all planes are in the data file
+  std::vector<swap::StoreRef> stores;   // the store's files, by drive; none: all planes are in the data file
   std::string data_file;                // its name in the checkpoint's directory
   std::uint64_t data_bytes = 0;
   bool has_states = true;               // false: parameters alone, from elsewhere; whether they are trained is open
   nlohmann::json client;                // of whoever embeds the engine
+
+  [[nodiscard]] bool has_store() const { return !stores.empty(); }
 
   // Everything but blocks and sums, for people and tools.
   [[nodiscard]] nlohmann::json to_json() const;

@@ -22,7 +22,8 @@ MemoryPlan plan_of(const MemoryDemand& demand, Slabs slabs, Residence residence)
   MemoryPlan plan;
   plan.slab_count = slabs.of_blocks;
   plan.plane_slab_count = fetched_blocks(demand.blocks, residence) == 0 ? 0 : slabs.of_planes;
-  plan.states = swap::tiered_states_use(specs_of(demand.blocks), residence, plan.slab_count, plan.plane_slab_count);
+  plan.states = swap::tiered_states_use(specs_of(demand.blocks), residence, plan.slab_count, plan.plane_slab_count,
+                                        demand.drive_count);
   plan.host_bytes = demand.flat.host + demand.table_bytes + plan.states.host_bytes;
   plan.device_bytes = demand.flat.device;
   plan.pinned_fraction = saved_fraction(demand.blocks, residence);

@@ -26,6 +26,7 @@ struct MemoryDemand {
   unsigned slab_count;             // fixed by the configuration; 0: as many as fit
   SlabRange plane_slabs = {0, 0};  // for parameters in the store; as many as fit
   std::optional<double> pinned;    // the share of what is offloaded that is to be in memory; none: what fits the budget
+  std::size_t drive_count = 1;
 };
 
 struct MemoryLimits {

@@ -25,8 +25,8 @@ bool is_in_store(const SavedBlock& block, std::size_t plane) {
 Result<SavedPlanes> SavedPlanes::open(const Manifest& manifest, const std::string& directory) {
   SavedPlanes planes(manifest, directory);
   TRY(planes.open_data());
-  if (manifest.store) {
-    auto store = swap::SavedStore::open(*manifest.store);
+  if (manifest.has_store()) {
+    auto store = swap::SavedStore::open(manifest.stores);
     if (!store) {
       return fail(store.error().status,
                   "checkpoint: on {}: its optimizer states are in a store that is not there any more: {}; a checkpoint "
@@ -98,17 +98,26 @@ Result<> SavedPlanes::fill(std::uint32_t block, std::size_t plane, std::uint64_t
   return {};
 }
 
-// `offset` in bytes of the plane.
+// `offset` in bytes of the plane. In the block's extent, or in the data file.
+std::uint64_t SavedPlanes::offset_of(std::uint32_t block, std::size_t plane, std::uint64_t offset) const {
+  const SavedBlock& saved = manifest_->blocks[block];
+  if (is_in_store(saved, plane)) return swap::extent_layout(saved.in_store()).offset[plane - 1] + offset;
+  const std::uint64_t begin = saved.file_offset + offset;
+  if (plane == kSavedParam) return begin;
+  return begin + saved.range.size() * param_bytes_beside(*manifest_, saved) +
+         swap::extent_layout(saved.in_file()).offset[plane - 1];
+}
+
+const std::string& SavedPlanes::path_of(std::uint32_t block, std::size_t plane, std::uint64_t offset) const {
+  const SavedBlock& saved = manifest_->blocks[block];
+  return is_in_store(saved, plane) ? store_->path_of(saved.stored.extent, offset_of(block, plane, offset)) : data_path_;
+}
+
 Result<> SavedPlanes::read_bytes(std::uint32_t block, std::size_t plane, std::uint64_t offset,
                                  std::span<std::byte> into) const {
   const SavedBlock& saved = manifest_->blocks[block];
-  if (is_in_store(saved, plane)) {
-    return store_->read(saved.stored.extent, swap::extent_layout(saved.in_store()).offset[plane - 1] + offset, into);
-  }
-  std::uint64_t at = saved.file_offset + offset;
-  if (plane != kSavedParam) {
-    at += saved.range.size() * param_bytes_beside(*manifest_, saved) + swap::extent_layout(saved.in_file()).offset[plane - 1];
-  }
+  const std::uint64_t at = offset_of(block, plane, offset);
+  if (is_in_store(saved, plane)) return store_->read(saved.stored.extent, at, into);
   return swap::read_whole(data_.get(), data_path_, at, into);
 }
 
@@ -126,7 +135,7 @@ Result<> SavedPlanes::verify(std::uint32_t block, std::size_t plane, Range eleme
                 "checkpoint: on {} (block {}, plane {}, chunk {}): what was read from {} is not what was written: "
                 "expected sum {:016x}, found {:016x}; load an older checkpoint",
                 directory_, block, name_of_plane(plane), chunk,
-                is_in_store(saved, plane) ? store_->path() : data_path_, expected, found);
+                path_of(block, plane, chunk * chunk_bytes), expected, found);
   }
   return {};
 }

@@ -51,6 +51,8 @@ class SavedPlanes {
   [[nodiscard]] std::size_t place_of(std::uint32_t block, std::size_t plane) const;
   Result<> fill(std::uint32_t block, std::size_t plane, std::uint64_t element);
   Result<> read_bytes(std::uint32_t block, std::size_t plane, std::uint64_t offset, std::span<std::byte> into) const;
+  [[nodiscard]] std::uint64_t offset_of(std::uint32_t block, std::size_t plane, std::uint64_t offset) const;
+  [[nodiscard]] const std::string& path_of(std::uint32_t block, std::size_t plane, std::uint64_t offset) const;
   Result<> verify(std::uint32_t block, std::size_t plane, Range elements, std::span<const std::byte> bytes) const;
 
   const Manifest* manifest_;

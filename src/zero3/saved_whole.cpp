@@ -96,7 +96,7 @@ class Verification {
 Manifest standing_alone(const Manifest& manifest) {
   Manifest whole = manifest;
   whole.id = random_uuid();  // another checkpoint: the store is to keep nothing for it
-  whole.store.reset();
+  whole.stores.clear();
   for (SavedBlock& block : whole.blocks) block.stored = {};
   return whole;
 }

@@ -189,7 +189,7 @@ Result<> Snapshot::commit() {
   TRY(sync_directory(options_.directory));
   TRY(sync_directory(fs::path(options_.directory).parent_path().string()));
   TRY(write_durably(manifest_path(options_.directory, manifest_.rank), encode_manifest(manifest_),
-                    options_.manifest_link));
+                    options_.manifest_links));
   if (options_.latest_file.empty()) return {};
   const auto named = write_durably(options_.latest_file, fs::path(options_.directory).filename().string());
   if (named) return {};

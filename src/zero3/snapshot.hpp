@@ -26,7 +26,7 @@ struct SnapshotOptions {
   std::string directory;              // is there
   std::vector<std::string> replaced;  // directories of checkpoints to remove, with all they hold, once this one exists
   std::string latest_file;             // gets the directory's name before those are removed; may be empty
-  std::string manifest_link;           // a second name for the manifest; may be empty
+  std::vector<std::string> manifest_links;  // other names for the manifest
   std::uint64_t bytes_per_second = 0;  // at most, while nobody waits; 0: as fast as possible
 };
 

@@ -35,7 +35,7 @@ inline bool is_utf8(const std::string& sentence) {
 inline void require_sound(const Config& config, std::string_view text) {
   require(config.gradient_accumulation_steps >= 1, "no micro-batches", text);
   require(config.slab_count == 0 || config.slab_count >= 3, "a ring that is too short", text);
-  require(config.offload_optimizer != OffloadDevice::nvme || !config.nvme_path.empty(), "nvme without a path",
+  require(config.offload_optimizer != OffloadDevice::nvme || !config.nvme_paths.empty(), "nvme without a path",
           text);
   require(config.gradient_clipping >= 0, "negative clipping", text);
   for (const std::string& note : config.notes)

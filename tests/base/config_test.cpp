@@ -88,6 +88,8 @@ json asking_value(const ConfigKey& key) {
       return 1 << 20;
     case KeyType::text:
       return "some.text";
+    case KeyType::paths:
+      return {"/a", "/b"};
     case KeyType::texts:
       return {"A", "B"};
     case KeyType::choice:
@@ -101,6 +103,7 @@ json asking_value(const ConfigKey& key) {
 json wrong_value(const ConfigKey& key) {
   switch (key.type) {
     case KeyType::text:
+    case KeyType::paths:
     case KeyType::texts:
     case KeyType::block:
     case KeyType::object:
@@ -221,7 +224,7 @@ const std::vector<HonouredCase>& honoured_cases() {
        [](const Config& c) { return c.offload_optimizer == OffloadDevice::none; }},
       {"zero_optimization.offload_optimizer.nvme_path",
        R"({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/mnt/a"}}})",
-       [](const Config& c) { return c.offload_optimizer == OffloadDevice::nvme && c.nvme_path == "/mnt/a"; }},
+       [](const Config& c) { return c.offload_optimizer == OffloadDevice::nvme && c.nvme_paths == std::vector<std::string>{"/mnt/a"}; }},
       {"zero_optimization.offload_param.device",
        R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
                                  "offload_param": {"device": "nvme"}}})",
@@ -231,11 +234,13 @@ const std::vector<HonouredCase>& honoured_cases() {
       {"zero_optimization.offload_param.nvme_path",
        R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
                                  "offload_param": {"device": "nvme", "nvme_path": "/a"}}})",
-       [](const Config& c) { return c.nvme_path == "/a" && c.offload_param == OffloadDevice::nvme; }},
+       [](const Config& c) { return c.nvme_paths == std::vector<std::string>{"/a"} && c.offload_param == OffloadDevice::nvme; }},
       {"zero_optimization.offload_param.nvme_path",
        R"({"zero_optimization": {"offload_optimizer": {"device": "cpu"},
                                  "offload_param": {"device": "nvme", "nvme_path": "/p"}}})",
-       [](const Config& c) { return c.nvme_path == "/p" && c.offload_optimizer == OffloadDevice::cpu; }},
+       [](const Config& c) {
+         return c.nvme_paths == std::vector<std::string>{"/p"} && c.offload_optimizer == OffloadDevice::cpu;
+       }},
       {"zero_optimization.offload_param.buffer_count",
        R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/a"},
                                  "offload_param": {"device": "nvme", "buffer_count": 1}}})",
@@ -684,7 +689,7 @@ TEST(Config, TheReadyFilesDoWhatTheyAreNamedFor) {
   EXPECT_EQ(resolved(read_file(kConfigs / "cpu_offload.json")).offload_optimizer, OffloadDevice::cpu);
   const Config nvme = resolved(read_file(kConfigs / "nvme_optimizer.json"));
   EXPECT_EQ(nvme.offload_optimizer, OffloadDevice::nvme);
-  EXPECT_EQ(nvme.nvme_path, "/local_nvme");
+  EXPECT_EQ(nvme.nvme_paths, std::vector<std::string>{"/local_nvme"});
   const Config fp16 = resolved(read_file(kConfigs / "fp16.json"));
   EXPECT_EQ(fp16.dtype, ORLOP_F16);
   EXPECT_EQ(fp16.fp16->hysteresis, 2u);

@@ -37,7 +37,7 @@ std::string help(const std::vector<const char*>& arguments) {
 TEST(Options, StepIsMeantWhenNoSubcommandIsNamed) {
   const StepArguments o = step({"--device", "nvme", "--nvme_path", "/local_nvme"});
   EXPECT_EQ(o.device, "nvme");
-  EXPECT_EQ(o.nvme_path, "/local_nvme");
+  EXPECT_EQ(o.nvme_paths, std::vector<std::string>{"/local_nvme"});
   EXPECT_FALSE(o.params);
   EXPECT_TRUE(std::holds_alternative<StepArguments>(*parsed({})));
 }

@@ -42,7 +42,7 @@ TEST_F(StepConfig, TakesEveryOption) {
   StepArguments options;
   options.dtype = "fp32";
   options.device = "nvme";
-  options.nvme_path = "/d";
+  options.nvme_paths = {"/d"};
   options.ram_bytes = 1u << 30;
   options.queue = "aio";
   options.threads = 3;
@@ -53,7 +53,7 @@ TEST_F(StepConfig, TakesEveryOption) {
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->dtype, ORLOP_F32);
   EXPECT_EQ(config->offload_optimizer, OffloadDevice::nvme);
-  EXPECT_EQ(config->nvme_path, "/d");
+  EXPECT_EQ(config->nvme_paths, std::vector<std::string>{"/d"});
   EXPECT_EQ(config->memory.host, 1u << 30);
   EXPECT_EQ(config->queue, "aio");
   EXPECT_EQ(config->thread_count, 3u);
@@ -64,7 +64,7 @@ TEST_F(StepConfig, TakesEveryOption) {
 
 TEST_F(StepConfig, ADirectoryAloneMeansNvme) {
   StepArguments options;
-  options.nvme_path = "/d";
+  options.nvme_paths = {"/d"};
   EXPECT_EQ(step_config(options)->offload_optimizer, OffloadDevice::nvme);
 }
 
@@ -76,11 +76,11 @@ TEST_F(StepConfig, OptionsOverrideTheFile) {
     "optimizer": {"type": "Adam", "params": {"lr": 0.5}},
     "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme", "nvme_path": "/a"}}})");
   options.dtype = "bf16";
-  options.nvme_path = "/b";
+  options.nvme_paths = {"/b"};
   const auto config = step_config(options);
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_EQ(config->dtype, ORLOP_BF16);
-  EXPECT_EQ(config->nvme_path, "/b");
+  EXPECT_EQ(config->nvme_paths, std::vector<std::string>{"/b"});
   EXPECT_EQ(config->gradient_clipping, 3);
   EXPECT_EQ(config->gradient_accumulation_steps, 4u);
   EXPECT_EQ(config->zero_stage, 2);

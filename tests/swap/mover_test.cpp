@@ -21,9 +21,9 @@ struct Bench {
     file = std::make_unique<aio::File>(aio::File::open(directory / "file", aio::Existing::must_not_exist).value());
     EXPECT_TRUE(file->preallocate(64 * kBytes));
     MoverOptions options;
-    options.make_queue = faulty_queue(faults);
-    options.queue.depth = 4;
-    options.requests.read_request_bytes = options.requests.write_request_bytes = 16 * 1024;
+    options.drives.push_back({.make_queue = faulty_queue(faults)});
+    options.drives[0].queue.depth = 4;
+    options.drives[0].requests.read_request_bytes = options.drives[0].requests.write_request_bytes = 16 * 1024;
     mover = Mover::create(std::move(options)).value();
   }
   MoveRequest move(Direction direction, std::uint64_t slot, Priority priority = Priority::write_back) {
@@ -48,7 +48,7 @@ TEST(Mover, WritesAndReadsBack) {
   EXPECT_EQ(bench.mover->traffic().read_bytes, kBytes);
   EXPECT_EQ(bench.mover->traffic().write_bytes, kBytes);
   EXPECT_GT(bench.mover->traffic().busy_ns, 0);
-  EXPECT_EQ(bench.mover->queue_name(), "threads");
+  EXPECT_EQ(bench.mover->queue_name(0), "threads");
 }
 
 TEST(Mover, TakesMovesFromManyThreads) {
@@ -130,9 +130,9 @@ TEST(Mover, IsDestroyedOnlyWhenNothingTouchesMemoryAnyMore) {
 
 TEST(Mover, PassesOnWhyThereIsNoQueue) {
   MoverOptions options;
-  options.make_queue = [](const aio::QueueOptions&) -> Result<std::unique_ptr<aio::Queue>> {
+  options.drives.push_back({.make_queue = [](const aio::QueueOptions&) -> Result<std::unique_ptr<aio::Queue>> {
     return fail(ORLOP_UNSUPPORTED, "not on this kernel");
-  };
+  }});
   const auto mover = Mover::create(std::move(options));
   ASSERT_FALSE(mover);
   EXPECT_EQ(mover.error().message, "not on this kernel");
@@ -155,9 +155,9 @@ class BrokenQueue final : public aio::Queue {
 TEST(Mover, EndsEveryMoveWhenTheQueueItselfFails) {
   Bench bench;
   MoverOptions options;
-  options.make_queue = [](const aio::QueueOptions&) -> Result<std::unique_ptr<aio::Queue>> {
+  options.drives.push_back({.make_queue = [](const aio::QueueOptions&) -> Result<std::unique_ptr<aio::Queue>> {
     return std::make_unique<BrokenQueue>();
-  };
+  }});
   const auto mover = Mover::create(std::move(options)).value();
   std::vector<Ticket> tickets;
   for (int i = 0; i < 10; ++i) {
@@ -174,7 +174,7 @@ TEST(Mover, EndsEveryMoveWhenTheQueueItselfFails) {
 
 TEST(Mover, RefusesMoreTicketsThanItKeepsResultsFor) {
   Bench bench;
-  for (std::size_t i = 0; i < Mover::kMaximumTickets; ++i) {
+  for (std::size_t i = 0; i < Tickets::kMaximum; ++i) {
     ASSERT_TRUE(bench.mover->submit({Direction::write, Priority::write_back, {}, 0}));
   }
   const auto refused = bench.mover->submit({Direction::write, Priority::write_back, {}, 0});

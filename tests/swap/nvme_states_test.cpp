@@ -200,10 +200,10 @@ TEST(NvmeStates, BlocksAndSlabsThatCannotBeAreRefused) {
 TEST(NvmeStates, APathThatIsMissingOrNoDirectoryIsRefused) {
   TemporaryDirectory directory;
   auto options = options_in(directory);
-  options.nvme_path = directory / "missing";
+  options.nvme_paths = {directory / "missing"};
   EXPECT_EQ(error_of(equal_blocks(1, 2048), options).status, ORLOP_NOT_FOUND);
   std::ofstream(directory / "file") << "x";
-  options.nvme_path = directory / "file";
+  options.nvme_paths = {directory / "file"};
   const auto error = error_of(equal_blocks(1, 2048), options);
   EXPECT_EQ(error.status, ORLOP_NOT_FOUND);
   EXPECT_THAT(error.message, ::testing::HasSubstr("not a directory"));
@@ -227,13 +227,13 @@ TEST(NvmeStates, AnotherInstanceOfTheSameRunIsRefusedAndHarmsNothing) {
 TEST(NvmeStates, AFailedCreationLeavesNothing) {
   TemporaryDirectory directory;
   auto options = options_in(directory);
-  options.make_queue = [](const aio::QueueOptions&) -> Result<std::unique_ptr<aio::Queue>> {
+  options.make_queues = {[](const aio::QueueOptions&) -> Result<std::unique_ptr<aio::Queue>> {
     return fail(ORLOP_UNSUPPORTED, "no such queue today");
-  };
+  }};
   EXPECT_EQ(error_of(equal_blocks(2, 2048), options).message, "no such queue today");
   const auto faults = error_at(5, ENOSPC);
   faults->arm();
-  options.make_queue = faulty_queue(faults);
+  options.make_queues = {faulty_queue(faults)};
   EXPECT_EQ(error_of(equal_blocks(20, 200 * 2048), options).status, ORLOP_NO_SPACE);
   EXPECT_TRUE(directory.is_empty());
 }
@@ -255,7 +255,7 @@ TEST(NvmeStates, CreationIsCancelledDuringTheFirstWrite) {
     return slow;
   };
   faults->arm();
-  options.make_queue = faulty_queue(faults);
+  options.make_queues = {faulty_queue(faults)};
   const auto error = error_of(equal_blocks(50, 512 * 2048), options);
   EXPECT_EQ(error.status, ORLOP_CANCELLED);
   EXPECT_LT(now_ns() - cancelled_ns, 2'000'000'000) << "uncancelled it takes more than five seconds";

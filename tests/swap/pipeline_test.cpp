@@ -25,7 +25,7 @@ struct Trained {
     options.queue = kind;
     options.slab_count = slab_count;
     options.overrides = {16 * 1024, 8};
-    if (faults != nullptr) options.make_queue = faulty_queue(faults, kind);
+    if (faults != nullptr) options.make_queues = {faulty_queue(faults, kind)};
     auto made = make_nvme_states(topology(), blocks, options);
     EXPECT_TRUE(made) << made.error().message;
     states = std::move(*made);

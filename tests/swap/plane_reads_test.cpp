@@ -26,7 +26,7 @@ struct Stored {
     options.queue = aio::QueueKind::threads;
     options.plane_slab_count = plane_slabs;
     options.overrides = {16 * 1024, 8};
-    if (faults != nullptr) options.make_queue = faulty_queue(faults, aio::QueueKind::threads);
+    if (faults != nullptr) options.make_queues = {faulty_queue(faults)};
     auto made = make_nvme_states(topology(), blocks, options);
     EXPECT_TRUE(made) << made.error().message;
     states = std::move(*made);

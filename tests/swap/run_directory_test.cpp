@@ -143,6 +143,10 @@ TEST(RunDirectory, DoesNotTakeOverFromAnotherMachine) {
 
 constexpr std::uint32_t kStoreGrains = 16;
 
+std::vector<StoreRef> store_ref(const std::string& directory, const std::string& opening) {
+  return {{directory, "run", opening, 0, 0}};
+}
+
 // A store of kStoreGrains grains full of data, and a checkpoint in <directory>/saved/<name> that refers to `runs` of it.
 struct KeptStore {
   KeptStore(const TemporaryDirectory& directory, const std::string& run, std::vector<GrainRun> runs)
@@ -196,8 +200,8 @@ TEST(RunDirectory, SetsAStoreAsideThatACheckpointRefersTo) {
     const auto run = RunDirectory::acquire(directory.path(), "run", 0).value();
     EXPECT_FALSE(fs::exists(run.store_path()));
     EXPECT_EQ(opening_of(kept_store_path(kept.path, 0, "opening-1")), "opening-1");
-    EXPECT_TRUE(SavedStore::open({kept.path, "run", "opening-1", 0, 0}));
-    EXPECT_EQ(SavedStore::open({kept.path, "run", "opening-2", 0, 0}).error().status, ORLOP_NOT_FOUND);
+    EXPECT_TRUE(SavedStore::open(store_ref(kept.path, "opening-1")));
+    EXPECT_EQ(SavedStore::open(store_ref(kept.path, "opening-2")).error().status, ORLOP_NOT_FOUND);
   }
   EXPECT_EQ(byte_of_grain(kept_store_path(kept.path, 0, "opening-1"), 4), 'x') << "also once that run has ended";
   fs::remove_all(kept.saved);

@@ -46,7 +46,7 @@ TEST(SlabLease, GoesBackOnlyWhenItsMoveHasComeBack) {
   const auto faults = delay_of(aio::Direction::write, 100);
   faults->arm();
   MoverOptions options;
-  options.make_queue = faulty_queue(faults);
+  options.drives.push_back({.make_queue = faulty_queue(faults)});
   const auto mover = Mover::create(std::move(options)).value();
   const auto begin = std::chrono::steady_clock::now();
   {

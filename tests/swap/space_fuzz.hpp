@@ -37,7 +37,7 @@ class SpaceModel {
   std::string release(std::size_t which) {
     if (extents_.empty()) return "";
     const auto at = extents_.begin() + static_cast<std::ptrdiff_t>(which % extents_.size());
-    space_.release(*at);
+    for (const GrainRun& run : at->runs) space_.release(run);
     for (const auto& run : at->runs) {
       for (std::uint32_t i = 0; i < run.grain_count; ++i) used_.erase(run.first_grain + i);
     }

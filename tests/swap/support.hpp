@@ -194,7 +194,7 @@ class Model {
 // Configured drive settings: nothing is measured.
 inline NvmeOptions options_in(const TemporaryDirectory& directory, const std::string& run_id = "test") {
   NvmeOptions options;
-  options.nvme_path = directory.path();
+  options.nvme_paths = {directory.path()};
   options.run_id = run_id;
   options.queue = aio::QueueKind::threads;
   options.overrides = {256 * 1024, 8};

@@ -120,7 +120,7 @@ TEST(TieredStates, BlocksInMemoryAreVisitedWhileTheStoreIsWaitedFor) {
   TemporaryDirectory directory;
   auto options = options_in(directory);
   auto faults = delay_of(aio::Direction::read, 20);
-  options.make_queue = faulty_queue(faults);
+  options.make_queues = {faulty_queue(faults)};
   const auto states = make_tiered_states(topology(), blocks, resident, options).value();
   faults->arm();
   std::vector<std::uint32_t> visited;
