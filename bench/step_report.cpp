@@ -203,7 +203,7 @@ std::string limit_sentence(const StepResults& r) {
   if (!fraction) return "";
   const double adam = adam_gparam_s(r);
   const std::string what = r.drives.size() > 1 ? "the drives" : r.on_nvme ? "the drive" : "memory";
-  if (*fraction >= 0.9) return fmt::format("What limits the step is {}: {:.0f} % of its roof.", what, *fraction * 100);
+  if (*fraction >= 0.9) return fmt::format("What limits the step is {}: {:.0f} % of the roof.", what, *fraction * 100);
   return fmt::format("The step reaches {:.0f} % of the roof of {}; the arithmetic alone takes {} of it.", *fraction * 100, what,
                      format_seconds(static_cast<double>(r.params) * 1e-9 / adam));
 }
