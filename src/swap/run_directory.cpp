@@ -127,6 +127,11 @@ std::vector<GrainRun> pinned_runs(const Pins& pins, const std::string& opening) 
   return runs;
 }
 
+// A checkpoint names every drive of its store, also one on which it has no grain.
+bool is_pinned(const Pins& pins, const std::string& opening) {
+  return std::any_of(pins.held.begin(), pins.held.end(), [&](const Pin& pin) { return pin.opening == opening; });
+}
+
 std::uint64_t bytes_of(const std::vector<GrainRun>& runs) {
   std::uint64_t grains = 0;
   for (const GrainRun& run : runs) grains += run.grain_count;
@@ -137,8 +142,8 @@ std::uint64_t bytes_of(const std::vector<GrainRun>& runs) {
 std::uint64_t unpinned_bytes(const fs::path& store, const Pins& pins) {
   const auto opening = opening_of(store.string());
   if (!pins.unreadable.empty() || (!opening && !pins.held.empty())) return 0;
-  const auto runs = pinned_runs(pins, opening.value_or(""));
-  const std::uint64_t kept = runs.empty() ? 0 : grain_offset(0) + bytes_of(runs);
+  const bool is_kept = is_pinned(pins, opening.value_or(""));
+  const std::uint64_t kept = is_kept ? grain_offset(0) + bytes_of(pinned_runs(pins, *opening)) : 0;
   const std::uint64_t there = allocated_bytes(store);
   return there > kept ? there - kept : 0;
 }
@@ -156,8 +161,8 @@ std::uint64_t give_up_store(const fs::path& store, const Pins& pins) {
                 store.string());
     return 0;
   }
-  const auto runs = opening ? pinned_runs(pins, *opening) : std::vector<GrainRun>{};
-  return runs.empty() ? remove_file(store) : trim_store(store.string(), runs);
+  if (!opening || !is_pinned(pins, *opening)) return remove_file(store);
+  return trim_store(store.string(), pinned_runs(pins, *opening));
 }
 
 void log_reclaimed(const std::string& path, std::uint64_t bytes) {

@@ -44,7 +44,9 @@ def _offloaded(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     config = given | {"gradient_accumulation_steps": given.get("gradient_accumulation_steps") or 1}
     block = dict(config.get("zero_optimization") or {})
     offload = dict(block.get("offload_optimizer") or {})
-    if offload.get("device") == "nvme" and not Path(str(offload.get("nvme_path"))).is_dir():
+    given_paths = offload.get("nvme_path")
+    paths = given_paths if isinstance(given_paths, list) else [given_paths]
+    if offload.get("device") == "nvme" and not all(Path(str(path)).is_dir() for path in paths):
         offload["nvme_path"] = str(folder)
     return config | {"zero_optimization": block | {"offload_optimizer": offload}}
 

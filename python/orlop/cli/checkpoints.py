@@ -78,8 +78,9 @@ def line_of(directory: Path) -> tuple[str, ...]:
         about = _native.describe_checkpoint(str(directory))
     except OrlopError as error:
         return (directory.name, "", "", "", str(error))
-    store = about["store"]
-    where = "stands alone" if store is None else f"states in {store['directory']}"
+    store = about["store"] or []
+    stores = store if isinstance(store, list) else [store]  # on several drives, or on one
+    where = "states in " + " and ".join(s["directory"] for s in stores) if stores else "stands alone"
     latest = directory.parent / LATEST
     if latest.is_file() and latest.read_text().strip() == directory.name:
         where += ", latest"

@@ -121,9 +121,19 @@ class Profile:
         return _VERDICTS[worst](self, rivals[worst])
 
     def roof(self) -> tuple[float, float] | None:
-        """GB/s that the drive was measured to read and write; None without a store."""
-        calibration = self.content["engine"].get("states", {}).get("calibration")
-        return None if calibration is None else (calibration["read_gb_s"], calibration["write_gb_s"])
+        """GB/s that the drives together were measured to read and write; None without a store."""
+        drives = self.calibrations()
+        return (sum(d["read_gb_s"] for d in drives), sum(d["write_gb_s"] for d in drives)) if drives else None
+
+    def calibrations(self) -> list[dict[str, Any]]:
+        """What was measured of each drive alone; none without a store."""
+        states = self.content["engine"].get("states", {})
+        return [drive["calibration"] for drive in states.get("drives", [])]
+
+    def drives(self) -> list[dict[str, Any]]:
+        """What each drive has moved."""
+        found: list[dict[str, Any]] = self.content["engine"].get("nvme", {}).get("by_drive", [])
+        return found
 
 
 def _drive(profile: Profile, share: float) -> tuple[str, str]:
@@ -293,7 +303,19 @@ def _drive_chart(profile: Profile) -> str:
         axes.set_ylabel("GB/s while busy")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
 
-    return _svg(draw) + "<p>Reading and writing share the drive: their sum is what compares with a roof.</p>"
+    note = "<p>Reading and writing share the drive: their sum is what compares with a roof.</p>"
+    return _svg(draw) + note + (_drive_table(profile) if len(profile.drives()) > 1 else "")
+
+
+def _drive_table(profile: Profile) -> str:
+    rows = []
+    for drive, alone in zip(profile.drives(), profile.calibrations(), strict=True):
+        rates = f"{drive['read_gb_s'] + drive['write_gb_s']:.2f}", f"{alone['mixed_gb_s']:.2f}"
+        moved = size(drive["read_bytes"] + drive["write_bytes"])
+        cells = "".join(f'<td class="n">{cell}</td>' for cell in (moved, *rates, f"{drive['share']:.0%}"))
+        rows.append(f"<tr><td>{html.escape(drive['path'])}</td>{cells}</tr>")
+    heads = "".join(f'<th class="n">{head}</th>' for head in ("moved", "GB/s while busy", "measured alone", "share"))
+    return f"<table><tr><th>drive</th>{heads}</tr>{''.join(rows)}</table>"
 
 
 def _wear(profile: Profile, tbw: float) -> str:

@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
         description="Removes what runs that have ended left under an nvme_path, but for what checkpoints refer to. "
         "Runs in use, and those of other machines, are left alone. Every new run does the same by itself.",
     )
-    gc.add_argument("nvme_path", type=Path)
+    gc.add_argument("nvme_path", type=Path, nargs="+", help="a directory that runs used; several for several drives")
     gc.add_argument("--dry-run", action="store_true", help="only say how much")
     gc.set_defaults(run=run_gc)
 
@@ -88,6 +88,7 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 def run_gc(chosen: argparse.Namespace) -> int:
     """`orlop gc`."""
-    freed = _native.reclaim(str(chosen.nvme_path), chosen.dry_run)
-    print(f"{chosen.nvme_path}: {size(freed)} {'could be' if chosen.dry_run else 'were'} given back")
+    for path in chosen.nvme_path:
+        freed = _native.reclaim(str(path), chosen.dry_run)
+        print(f"{path}: {size(freed)} {'could be' if chosen.dry_run else 'were'} given back")
     return 0
