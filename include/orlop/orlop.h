@@ -143,8 +143,8 @@ typedef struct orlop_engine_params {
   int32_t device_index;    /* which CUDA device */
   uint32_t reserved;       /* zero */
   const char *config_json; /* as for orlop_config_resolve; NULL means "{}" */
-  const char *run_id;      /* names the run's directory <nvme_path>/orlop/<run_id>: letters, digits, '.', '_', '-'.
-                              NULL derives one from host name, process and time. */
+  const char *run_id;      /* names the run's directory <nvme_path>/orlop/<run_id> (on each drive): letters, digits, '.',
+                              '_', '-'. NULL derives one from host name, process and time. */
   const char *optimizer_json; /* takes the place of the configuration's "optimizer" block, for programs that are handed an
                                  optimizer otherwise; NULL: what the configuration says */
 } orlop_engine_params;
@@ -413,7 +413,7 @@ ORLOP_API orlop_status orlop_checkpoint_load_begin(orlop_engine *engine, const o
 /* Waits for what was begun and gives its outcome, once. ORLOP_TIMEOUT after timeout_ms (-1: for ever); call again. */
 ORLOP_API orlop_status orlop_checkpoint_wait(orlop_engine *engine, int32_t timeout_ms);
 
-/* What a checkpoint says of itself, as a JSON object: id, created, steps, params (name, dtype, numel, trainable), store,
+/* What a checkpoint says of itself, as a JSON object: id, created, steps, params (name, dtype, numel, trainable), store (null, or an object; a list of them where it is on several drives),
  * data_file, data_bytes, has_states (false: imported), loss_scaler, groups, client. Buffer rules as for orlop_config_resolve. Errors: ORLOP_NOT_FOUND,
  * ORLOP_CORRUPT, ORLOP_UNSUPPORTED. Thread-safe. */
 ORLOP_API orlop_status orlop_checkpoint_describe(const char *directory, char *buffer, size_t capacity_bytes,
@@ -483,7 +483,7 @@ enum {
 };
 
 /* Gives back what runs of this machine that have ended left under <nvme_path>/orlop and no checkpoint refers to; runs in
- * use are left alone. Every run does it at its beginning and its end. *bytes (may be NULL) receives how much. Errors: ORLOP_NOT_FOUND,
+ * use are left alone. Every run does it at its beginning and its end, on each of its drives; a call is for one. *bytes (may be NULL) receives how much. Errors: ORLOP_NOT_FOUND,
  * ORLOP_NO_PERMISSION. Thread-safe. */
 ORLOP_API orlop_status orlop_store_reclaim(const char *nvme_path, uint32_t flags, uint64_t *bytes);
 
@@ -511,7 +511,10 @@ typedef struct orlop_stats {
 ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);
 
 /* What was decided and why, as a JSON object: config entries, units, blocks, tiers and their bytes, the queue and
- * its calibration, kernels, store path; host_available_bytes, what the machine or its cgroup can give now. Buffer rules as for orlop_config_resolve. */
+ * calibration of each drive, kernels, store paths; host_available_bytes, what the machine or its cgroup can give now. With
+ * states on NVMe nvme.by_drive is a list of {path, read_bytes, write_bytes and busy_seconds since commit (something was in
+ * flight), read_gb_s and write_gb_s (bytes / busy_seconds), gb_s (measured last; 0: not yet), share (of what is written),
+ * store_bytes}. Buffer rules as for orlop_config_resolve. */
 ORLOP_API orlop_status orlop_engine_describe(orlop_engine *engine, char *buffer, size_t capacity_bytes,
                                              size_t *needed_bytes);
 

@@ -1,9 +1,10 @@
-// Striping: which drive each stretch of an extent goes to. Over time every drive gets its share of the grains, and no part
-// of an extent is on one drive only that is much longer than a stripe: a plane that is read by itself comes from all of them.
+// Striping: which drive each stretch of an extent goes to. Over time every drive gets its share of the grains, and what is
+// much longer than a stripe is on all of them: a plane that is read by itself comes from all drives at once.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace orlop::swap {

@@ -679,7 +679,7 @@ TEST(Config, TheReadyFilesAreValidDescribedAndHonoured) {
     EXPECT_TRUE(text.starts_with("// ")) << file.path() << " must begin with its description";
     ++files;
   }
-  EXPECT_EQ(files, 10u);
+  EXPECT_EQ(files, 11u);
 }
 
 TEST(Config, TheReadyFilesDoWhatTheyAreNamedFor) {
@@ -690,6 +690,7 @@ TEST(Config, TheReadyFilesDoWhatTheyAreNamedFor) {
   const Config nvme = resolved(read_file(kConfigs / "nvme_optimizer.json"));
   EXPECT_EQ(nvme.offload_optimizer, OffloadDevice::nvme);
   EXPECT_EQ(nvme.nvme_paths, std::vector<std::string>{"/local_nvme"});
+  EXPECT_EQ(resolved(read_file(kConfigs / "nvme_two_drives.json")).nvme_paths.size(), 2u);
   const Config fp16 = resolved(read_file(kConfigs / "fp16.json"));
   EXPECT_EQ(fp16.dtype, ORLOP_F16);
   EXPECT_EQ(fp16.fp16->hysteresis, 2u);

@@ -122,6 +122,23 @@ class Digests(BenchTest):
                 self.assertEqual(self.digest("--dtype", dtype, "--nvme_path", str(self.nvme), *extra), expected, extra)
         self.assert_nothing_left()
 
+    def test_are_the_same_on_any_number_of_drives(self) -> None:
+        expected = self.digest("--device", "none")
+        drives = [self.nvme / name for name in ("a", "b", "c")]
+        for drive in drives:
+            drive.mkdir()
+        for count in (1, 2, 3):
+            paths = [part for drive in drives[:count] for part in ("--nvme_path", str(drive))]
+            report = self.report(*SMALL, *paths)
+            self.assertEqual(report["summary"]["digest"], expected)
+            nvme = report["summary"]["nvme"]
+            self.assertEqual([drive["path"] for drive in nvme["by_drive"]], [str(drive) for drive in drives[:count]])
+            for key in ("read_bytes", "write_bytes"):
+                self.assertEqual(sum(drive[key] for drive in nvme["by_drive"]), nvme[f"engine_{key}"])
+            self.assertAlmostEqual(sum(drive["share"] for drive in nvme["by_drive"]), 1)
+        for drive in drives:
+            drive.rmdir()  # nothing is left there
+
     def test_are_the_same_with_every_queue(self) -> None:
         expected = self.digest("--device", "none")
         self.assertEqual(self.digest("--nvme_path", str(self.nvme), "--queue", "threads"), expected)

@@ -38,6 +38,8 @@ TEST(Options, StepIsMeantWhenNoSubcommandIsNamed) {
   const StepArguments o = step({"--device", "nvme", "--nvme_path", "/local_nvme"});
   EXPECT_EQ(o.device, "nvme");
   EXPECT_EQ(o.nvme_paths, std::vector<std::string>{"/local_nvme"});
+  EXPECT_EQ(step({"--nvme_path", "/a", "--steps", "2", "--nvme_path", "/b"}).nvme_paths, (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_THAT(error_of({"--nvme_path", "/a", "/b"}), HasSubstr("/b")) << "each has its own --nvme_path";
   EXPECT_FALSE(o.params);
   EXPECT_TRUE(std::holds_alternative<StepArguments>(*parsed({})));
 }

@@ -55,6 +55,8 @@ TEST_F(StepConfig, TakesEveryOption) {
   EXPECT_EQ(config->offload_optimizer, OffloadDevice::nvme);
   EXPECT_EQ(config->nvme_paths, std::vector<std::string>{"/d"});
   EXPECT_EQ(config->memory.host, 1u << 30);
+  options.nvme_paths.push_back("/e");
+  EXPECT_EQ(step_config(options)->nvme_paths, (std::vector<std::string>{"/d", "/e"}));
   EXPECT_EQ(config->queue, "aio");
   EXPECT_EQ(config->thread_count, 3u);
   EXPECT_EQ(config->run_id, "r");
