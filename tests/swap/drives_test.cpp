@@ -9,6 +9,8 @@
 
 #include "faulty.hpp"
 #include "support.hpp"
+#include "swap/layout.hpp"
+#include "swap/saved_store.hpp"
 
 namespace orlop::swap {
 namespace {
@@ -219,6 +221,51 @@ TEST_P(FailingSecondDrive, AtAnyRequestEndsInASentenceWithItsNameAndHarmsNoBlock
 }
 
 INSTANTIATE_TEST_SUITE_P(Errors, FailingSecondDrive, ::testing::Values(EIO, ENOSPC));
+
+// A whole block as a checkpoint says where it is, compared with its sums.
+std::string damage_of(const SavedStore& store, const BlockSpec& spec, const StoredBlock& stored, std::span<const ChunkSums> sums) {
+  const ExtentLayout layout = extent_layout(spec);
+  std::vector<std::byte> room(layout.total_bytes + kPlaneAlignment);
+  std::byte* const base = room.data() + (kPlaneAlignment - reinterpret_cast<std::uintptr_t>(room.data()) % kPlaneAlignment);
+  if (const auto read = store.read(stored.extent, 0, {base, layout.total_bytes}); !read) return read.error().message;
+  BlockMemory memory;
+  for (std::size_t plane = 0; plane < kPlaneCount; ++plane) memory.planes[plane] = base + layout.offset[plane];
+  for (std::uint64_t chunk = 0; chunk < sums.size(); ++chunk) {
+    if (chunk_sums(spec, memory, chunk) != sums[chunk]) return fmt::format("chunk {} differs", chunk);
+  }
+  return "";
+}
+
+TEST(Drives, WhatACheckpointRefersToOutlivesADriveThatFails) {
+  TemporaryDirectory directory;
+  auto options = options_on(directory, 2);
+  const auto faults = error_at(30, EIO);
+  options.make_queues = {slow_queue(0), faulty_queue(faults)};
+  const auto blocks = equal_blocks(9, 3 * kChunkElements);
+  auto states = made(blocks, options);
+  ASSERT_TRUE(sweep_and_drain(*states, blocks, 1));
+  fs::create_directories(directory / "saved");
+  const CheckpointRef ref{"id-1", directory / "saved/rank0.manifest", *device_of(directory / "saved"), {}, false};
+  const auto stored = states->keep(ref, {}).value().value();
+  const auto header = CheckpointHeader::of("id-1", 1);
+  std::ofstream(ref.manifest).write(reinterpret_cast<const char*>(&header), sizeof header);
+  states->complete("id-1");
+  faults->arm();
+  for (std::uint32_t sweep = 2; sweep < 9 && faults->struck == 0; ++sweep) {
+    static_cast<void>(sweep_and_drain(*states, blocks, sweep));
+  }
+  ASSERT_GT(faults->struck, 0u);
+  EXPECT_FALSE(states->drain(-1));
+  states.reset();
+  const auto store = SavedStore::open(stored.stores);
+  ASSERT_TRUE(store) << store.error().message;
+  std::span<const ChunkSums> sums = stored.sums;
+  for (std::uint32_t block = 0; block < blocks.size(); ++block) {
+    const auto count = chunk_count(blocks[block]);
+    EXPECT_EQ(damage_of(*store, blocks[block], stored.blocks[block], sums.first(count)), "") << block;
+    sums = sums.subspan(count);
+  }
+}
 
 TEST(Drives, AFailureWhileTheSecondIsWrittenFirstLeavesNothingOnEither) {
   TemporaryDirectory directory;
