@@ -164,3 +164,17 @@ def test_a_report_has_a_line_for_each_drive(drives: list[str], tmp_path: Path) -
         assert part in page
     profile = json.loads((tmp_path / "orlop-profile.json").read_text())
     assert len(profile["engine"]["nvme"]["by_drive"]) == 2
+
+
+def test_a_model_built_out_of_memory_goes_to_all_drives(drives: list[str]) -> None:
+    settings = config(
+        **on(drives[:2], offload_param={"device": "nvme"}, stage3_param_persistence_threshold=0),
+    )
+    torch.manual_seed(3)
+    with orlop.zero.Init(config_dict_or_path=settings):
+        model = TwoLayers()
+    with orlop.initialize(model=model, config=settings)[0] as engine:
+        train(engine, 4)
+        digest = engine.digest()
+        assert len(engine.describe()["nvme"]["by_drive"]) == 2
+    assert digest == digest_on(None)
