@@ -1,6 +1,7 @@
 #include "swap/plane_reads.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "swap/order.hpp"
@@ -33,10 +34,11 @@ PlaneReads::PlaneReads(Store& store, SlabRing& ring, Mover& mover, Pipeline& pip
 // A block that is still being written is not read before that is confirmed, nor is what comes behind it. The last slab
 // is left to what is wanted now.
 Result<> PlaneReads::read_ahead(std::span<const Wanted> wanted) {
-  keep_matching(wanted);
+  keep_only(wanted);
   reap_dropped();
-  while (ahead_.size() < wanted.size() && ring_.free_count() > 1) {
-    const Wanted& next = wanted[ahead_.size()];
+  for (const Wanted& next : wanted) {
+    if (find_ahead(next) != ahead_.end()) continue;
+    if (ring_.free_count() <= 1) return {};
     TRY_ASSIGN(const bool is_settled, pipeline_.is_written(next.block));
     if (!is_settled) return {};
     SlabLease slab = std::move(*ring_.take());
@@ -46,20 +48,20 @@ Result<> PlaneReads::read_ahead(std::span<const Wanted> wanted) {
   return {};
 }
 
-void PlaneReads::keep_matching(std::span<const Wanted> wanted) {
-  std::size_t matching = 0;
-  while (matching < std::min(wanted.size(), ahead_.size()) && ahead_[matching].wanted == wanted[matching]) ++matching;
-  drop_from(matching);
+PlaneReads::Reads::iterator PlaneReads::find_ahead(const Wanted& wanted) {
+  return std::find_if(ahead_.begin(), ahead_.end(), [&](const Read& read) { return read.wanted == wanted; });
 }
 
-void PlaneReads::drop() { drop_from(0); }
-
-void PlaneReads::drop_from(std::size_t position) {
-  while (ahead_.size() > position) {
-    dropped_.push_back(std::move(ahead_.back()));
-    ahead_.pop_back();
+// Something that comes in between does not cost what was read for later.
+void PlaneReads::keep_only(std::span<const Wanted> wanted) {
+  for (auto read = ahead_.begin(); read != ahead_.end();) {
+    const auto next = std::next(read);
+    if (std::ranges::find(wanted, read->wanted) == wanted.end()) drop_one(read);
+    read = next;
   }
 }
+
+void PlaneReads::drop() { dropped_.splice(dropped_.end(), ahead_); }
 
 void PlaneReads::reap_dropped() {
   dropped_.remove_if([](Read& read) {
@@ -88,7 +90,7 @@ Result<> PlaneReads::read(const Wanted& wanted, const PlaneReader& reader) {
 
 // What was read ahead for something else in between stays, unless its slab is needed.
 Result<PlaneReads::Read> PlaneReads::take(const Wanted& wanted) {
-  const auto found = std::find_if(ahead_.begin(), ahead_.end(), [&](const Read& r) { return r.wanted == wanted; });
+  const auto found = find_ahead(wanted);
   if (found != ahead_.end()) {
     Read read = std::move(*found);
     ahead_.erase(found);
@@ -106,7 +108,7 @@ Result<SlabLease> PlaneReads::free_slab() {
     reap_dropped();
     if (auto slab = ring_.take()) return std::move(*slab);
     if (dropped_.empty()) {
-      drop_from(ahead_.size() - 1);
+      drop_one(std::prev(ahead_.end()));
     } else {
       mover_.wait_beyond(seen, -1);
     }

@@ -4,7 +4,6 @@
 // I/O meanwhile.
 #pragma once
 
-#include <deque>
 #include <list>
 #include <span>
 #include <vector>
@@ -32,8 +31,11 @@ class PlaneReads {
     SlabLease slab;
   };
 
-  void keep_matching(std::span<const Wanted> wanted);
-  void drop_from(std::size_t position);
+  using Reads = std::list<Read>;
+
+  [[nodiscard]] Reads::iterator find_ahead(const Wanted& wanted);
+  void keep_only(std::span<const Wanted> wanted);
+  void drop_one(Reads::iterator read) { dropped_.splice(dropped_.end(), ahead_, read); }
   void reap_dropped();
   Result<> start(const Wanted& wanted, aio::Priority priority, SlabLease& slab);
   Result<Read> take(const Wanted& wanted);
@@ -45,8 +47,8 @@ class PlaneReads {
   Pipeline& pipeline_;
   Checksums checksums_;
   std::vector<std::uint64_t> sums_;  // of the plane being read
-  std::deque<Read> ahead_;           // in the order in which they will be wanted
-  std::list<Read> dropped_;          // not wanted any more, but not come back yet
+  Reads ahead_;                      // in the order in which they were begun
+  Reads dropped_;                    // not wanted any more, but not come back yet
 };
 
 }  // namespace orlop::swap

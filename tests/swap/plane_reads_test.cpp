@@ -103,6 +103,20 @@ TEST(PlaneReads, ServeWhatWasNotExpected) {
   EXPECT_EQ(store.read(4).value(), store.expected(4));
 }
 
+TEST(PlaneReads, KeepWhatWasReadAheadWhenSomethingComesInBetween) {
+  Stored store(20);
+  store.sweep(1);
+  ASSERT_TRUE(store.states->drain(-1));
+  const auto before = store.states->traffic();
+  std::vector<Wanted> wanted = {{3, Plane::param}, {4, Plane::param}, {5, Plane::param}};
+  ASSERT_TRUE(store.states->read_ahead(wanted));
+  wanted.insert(wanted.begin(), {8, Plane::param});
+  ASSERT_TRUE(store.states->read_ahead(wanted));
+  std::uint64_t bytes = 0;
+  for (const Wanted& next : wanted) bytes += store.read(next.block).value().size();
+  EXPECT_EQ(store.states->traffic().read_bytes - before.read_bytes, bytes);
+}
+
 TEST(PlaneReads, FollowWhatIsChangedOutsideASweep) {
   Stored store(4);
   store.sweep(1);
