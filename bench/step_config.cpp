@@ -57,6 +57,8 @@ void set_placement(json& config, const StepArguments& o) {
   if (!zero.contains("stage")) zero["stage"] = 3;
   if (o.device || !o.nvme_paths.empty()) set_device(zero, "offload_optimizer", o.device.value_or("nvme"), o.nvme_paths);
   if (o.param_device) set_device(zero, "offload_param", *o.param_device, o.nvme_paths);
+  zero.erase("max_live_parameters");
+  zero["stage3_max_live_parameters"] = 0;  // the trainer keeps no unit of the store from one use to the next
 }
 
 void set_engine(json& config, const StepArguments& o) {

@@ -113,8 +113,9 @@ Result<> Trainer::fetch_units(Pass pass, StepSample& sample) {
   double owed = 0;
   for (const auto& [unit, elements] : units) {
     TRY(go_on_unless_interrupted());
-    TRY(engine_->unshard(unit, unit_memory_.data(), {}));
-    TRY(engine_->reshard(unit));
+    const zero3::Use use = pass == Pass::forward ? zero3::Use::forward : zero3::Use::backward;
+    TRY(engine_->unshard(unit, use, unit_memory_.data(), {}));
+    TRY(engine_->reshard(unit, zero3::AfterUse::given_up));
     owed += seconds_of(pass) * static_cast<double>(elements) / static_cast<double>(model_->elements());
     if (owed < kLeastPause) continue;
     const double cpu = cpu_seconds();

@@ -203,7 +203,8 @@ ORLOP_API orlop_status orlop_param_register(orlop_engine *engine, const orlop_pa
 ORLOP_API orlop_status orlop_engine_commit(orlop_engine *engine);
 
 /* What commit would take of every tier, as a JSON object: host_bytes, model_bytes, states_host_bytes, staging_bytes,
- * nvme_bytes, device_bytes, slabs, blocks. By the allocator's own arithmetic, to the byte; allocates and creates nothing,
+ * nvme_bytes, device_bytes, live_bytes (of host_bytes or device_bytes: parameters of the store in memory, in use or kept), slabs,
+ * blocks. By the allocator's own arithmetic, to the byte; allocates and creates nothing,
  * and does not look at what the disk has free. Errors: ORLOP_NO_MEMORY and ORLOP_NO_SPACE where a budget is too small,
  * with the shortfall; ORLOP_OUT_OF_ORDER after commit. Buffer rules as for orlop_config_resolve. */
 ORLOP_API orlop_status orlop_engine_plan(orlop_engine *engine, char *buffer, size_t capacity_bytes,
@@ -221,9 +222,18 @@ typedef uint64_t orlop_ticket;
 /* ---- Units -------------------------------------------------------------------------------------------------- */
 
 /* Parameters that are needed together are laid out one behind the other in a unit: those of a module, or of small modules
- * that follow each other. With "offload_param" on NVMe units live in the store between their uses: the program gives memory for
- * one (unshard), computes with it, and gives it up (reshard). Small parameters (stage3_param_persistence_threshold) stay in
- * memory, in units of their own. */
+ * that follow each other. With "offload_param" on NVMe units live in the store between their uses. A use of one is
+ *
+ *     orlop_unit_room     which other units the program is to free the memory of, if the unit is not in memory
+ *     orlop_unit_unshard  fills memory of the program's, which may compute with it now
+ *     orlop_unit_reshard  the use is over; says whether the unit stays in that memory, for its next use, or is to be freed
+ *
+ * and a unit that stays costs nothing to unshard again in the same memory. What stays is planned from the order of uses in the pass
+ * before (a pass is what lies between two calls of orlop_backward_end; the first one is expected in the order of registration,
+ * forward and then backward), within stage3_max_live_parameters, stage3_max_reuse_distance and what the budget leaves. The
+ * units that are expected next are read ahead, up to stage3_prefetch_bucket_size elements. A use that is not expected is served
+ * like any other, counted, and part of the next plan. Small parameters (stage3_param_persistence_threshold) stay in memory,
+ * in units of their own. */
 enum {
   ORLOP_UNIT_FROZEN = 1u, /* its parameters take no gradients */
   ORLOP_UNIT_STORED = 2u  /* it lives in the store; without it orlop_param_address has its parameters */
@@ -242,16 +252,36 @@ ORLOP_API orlop_status orlop_unit_get(orlop_engine *engine, uint32_t unit, orlop
 /* The unit of a parameter, and the element in it that the parameter begins at, a multiple of 64 bytes. */
 ORLOP_API orlop_status orlop_param_unit(orlop_engine *engine, uint32_t id, uint32_t *unit, uint64_t *first);
 
-/* Fills `destination` (elements of the unit's dtype, on the device, the caller's) with a stored unit's parameters, each
- * chunk compared with its checksum, in the order of `stream`. *ticket (may be NULL) is done when it is filled: in this
- * version when the call returns. The order of uses is remembered: the next units of a step like the one before are read
- * ahead, up to stage3_prefetch_bucket_size elements; a use that is not expected is served, and counted. What is there after a
- * step is not the unit any more: unshard again. Errors: ORLOP_INVALID_ARGUMENT (not a stored unit), ORLOP_OUT_OF_ORDER
- * (during a step); those of the store: the engine has stopped. */
-ORLOP_API orlop_status orlop_unit_unshard(orlop_engine *engine, uint32_t unit, void *destination, void *stream,
-                                          orlop_ticket *ticket);
-/* The memory that unshard filled is not used any more. */
-ORLOP_API orlop_status orlop_unit_reshard(orlop_engine *engine, uint32_t unit);
+/* What a unit is used for. */
+typedef enum orlop_use {
+  ORLOP_USE_FORWARD = 0,
+  ORLOP_USE_RECOMPUTE = 1,  /* forward once more, in a backward pass: of an activation checkpoint */
+  ORLOP_USE_BACKWARD = 2,
+  ORLOP_USE_EVALUATION = 3, /* forward of a pass that no backward pass follows: not remembered, expected in the order of
+                               the forward uses */
+  ORLOP_USE_ACCESS = 4      /* none of a pass: values are looked at or changed. Not remembered; limits do not hold for it,
+                               which is said once in the log where they are exceeded */
+} orlop_use;
+
+/* To be called before memory for a stored unit is taken that is not in memory: evicts units that are not in use, as many as
+ * the limits want, those first that are needed last. *count receives how many, `evicted` their numbers: their memory is the
+ * program's again. At most `capacity` at a time: where *count is `capacity`, call again. As long as uses come as expected there
+ * are none, and a program that never calls this keeps within the limits but for the uses that are not. Errors: as below. */
+ORLOP_API orlop_status orlop_unit_room(orlop_engine *engine, uint32_t unit, uint32_t *evicted, uint32_t capacity,
+                                       uint32_t *count);
+/* Begins a use of a stored unit: on return `destination` (elements of the unit's dtype, on the device, the caller's) holds
+ * its parameters, each chunk compared with its checksum, in the order of `stream`. Nothing is read if the unit has stayed
+ * there. Until it is reshard without staying, or evicted, this memory must be there: a step writes the updated parameters
+ * into it, between orlop_step_begin and the end of orlop_step_wait. orlop_param_write and loading a checkpoint do not: unshard
+ * again after those. `use` is an orlop_use. *ticket (may be NULL) is done when the memory is filled: in this version when the
+ * call returns. Errors: ORLOP_INVALID_ARGUMENT (not a stored unit, not an orlop_use), ORLOP_OUT_OF_ORDER (during a step);
+ * those of the store: the engine has stopped. */
+ORLOP_API orlop_status orlop_unit_unshard(orlop_engine *engine, uint32_t unit, int32_t use, void *destination,
+                                          void *stream, orlop_ticket *ticket);
+/* The use is over. *stays becomes 1 where the unit stays in its memory, which the program keeps until orlop_unit_room names
+ * the unit or a later use of it ends otherwise; 0: the memory is the program's again. NULL: as 0, whatever was planned. A unit
+ * that has stayed may be given up so at any time. */
+ORLOP_API orlop_status orlop_unit_reshard(orlop_engine *engine, uint32_t unit, int32_t *stays);
 
 /* Copies `count` elements from `first` on of a plane to or from host memory, converting between fp32, bf16 and fp16
  * (round to nearest even). Writing MASTER sets the PARAM plane too (bf16: round half up of the fp32 value, the rest
@@ -496,7 +526,7 @@ typedef struct orlop_stats {
   uint64_t steps;              /* updates applied */
   uint64_t skipped_steps;
   uint64_t host_budget_bytes;  /* 0: no limit was set */
-  uint64_t host_bytes;         /* allocated by the engine on the host, everything included */
+  uint64_t host_bytes;         /* of the host, everything included: what the engine allocates, and units in memory */
   uint64_t model_bytes;        /* of these: parameters and gradients, which must be there */
   uint64_t staging_bytes;      /* of these: the ring of slabs */
   uint64_t nvme_bytes;         /* size of the store */
@@ -506,6 +536,12 @@ typedef struct orlop_stats {
   double hidden_io_seconds;
   double adam_seconds;
   double step_seconds;
+  uint64_t live_limit_bytes; /* of host_bytes (of the device's, for a model on a GPU): planned for units of the store that are
+                                in memory, in use or kept; the program's to allocate */
+  uint64_t live_bytes;       /* of such units now */
+  uint64_t unit_hits;        /* uses of units that were in memory */
+  uint64_t unit_fetches;     /* uses of units that were read from the store */
+  uint64_t unexpected_uses;  /* uses that were not expected, or expected and did not come, since there was something to expect */
 } orlop_stats;
 
 ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);
@@ -514,7 +550,7 @@ ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *sta
  * calibration of each drive, kernels, store paths; host_available_bytes, what the machine or its cgroup can give now. With
  * states on NVMe nvme.by_drive is a list of {path, read_bytes, write_bytes and busy_seconds since commit (something was in
  * flight), read_gb_s and write_gb_s (bytes / busy_seconds), gb_s (measured last; 0: not yet), share (of what is written),
- * store_bytes}. Buffer rules as for orlop_config_resolve. */
+ * store_bytes}. Of each stored unit units[].uses: hits, fetches, unexpected. Buffer rules as for orlop_config_resolve. */
 ORLOP_API orlop_status orlop_engine_describe(orlop_engine *engine, char *buffer, size_t capacity_bytes,
                                              size_t *needed_bytes);
 

@@ -93,6 +93,40 @@ class Engine {
     check(orlop_param_write(handle_, id, plane, first, count, dtype, source));
   }
 
+  [[nodiscard]] orlop_unit unit(std::uint32_t number) const {
+    orlop_unit info{};
+    info.struct_size = sizeof info;
+    check(orlop_unit_get(handle_, number, &info));
+    return info;
+  }
+  // A parameter's unit, and the element in it that it begins at.
+  [[nodiscard]] std::pair<std::uint32_t, std::uint64_t> place(std::uint32_t id) const {
+    std::pair<std::uint32_t, std::uint64_t> place;
+    check(orlop_param_unit(handle_, id, &place.first, &place.second));
+    return place;
+  }
+  // Units whose memory the program is to free before it takes memory for this one.
+  [[nodiscard]] std::vector<std::uint32_t> make_room(std::uint32_t unit) {
+    constexpr std::uint32_t kAtOnce = 64;
+    std::vector<std::uint32_t> units;
+    for (std::uint32_t count = kAtOnce; count == kAtOnce;) {
+      const std::size_t before = units.size();
+      units.resize(before + kAtOnce);
+      check(orlop_unit_room(handle_, unit, units.data() + before, kAtOnce, &count));
+      units.resize(before + count);
+    }
+    return units;
+  }
+  void unshard(std::uint32_t unit, orlop_use use, void* destination, void* stream = nullptr) {
+    check(orlop_unit_unshard(handle_, unit, use, destination, stream, nullptr));
+  }
+  bool reshard(std::uint32_t unit) {  // true: it stays
+    std::int32_t stays = 0;
+    check(orlop_unit_reshard(handle_, unit, &stays));
+    return stays != 0;
+  }
+  void give_up(std::uint32_t unit) { check(orlop_unit_reshard(handle_, unit, nullptr)); }
+
   [[nodiscard]] orlop_group_params group(int index) const {
     orlop_group_params params{};
     params.struct_size = sizeof params;

@@ -117,6 +117,11 @@ class Stats(Structure):
         ("hidden_io_seconds", c_double),
         ("adam_seconds", c_double),
         ("step_seconds", c_double),
+        ("live_limit_bytes", c_uint64),
+        ("live_bytes", c_uint64),
+        ("unit_hits", c_uint64),
+        ("unit_fetches", c_uint64),
+        ("unexpected_uses", c_uint64),
     ]
 
 
@@ -193,8 +198,9 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_param_write": (_status, [_engine, c_uint32, c_int32, c_uint64, c_uint64, c_int32, c_void_p], False),
     "orlop_unit_get": (_status, [_engine, c_uint32, POINTER(Unit)], False),
     "orlop_param_unit": (_status, [_engine, c_uint32, POINTER(c_uint32), POINTER(c_uint64)], False),
-    "orlop_unit_unshard": (_status, [_engine, c_uint32, c_void_p, c_void_p, POINTER(_ticket)], False),
-    "orlop_unit_reshard": (_status, [_engine, c_uint32], False),
+    "orlop_unit_room": (_status, [_engine, c_uint32, POINTER(c_uint32), c_uint32, POINTER(c_uint32)], False),
+    "orlop_unit_unshard": (_status, [_engine, c_uint32, c_int32, c_void_p, c_void_p, POINTER(_ticket)], False),
+    "orlop_unit_reshard": (_status, [_engine, c_uint32, POINTER(c_int32)], False),
     "orlop_group_get": (_status, [_engine, c_int32, POINTER(GroupParams)], False),
     "orlop_group_set": (_status, [_engine, c_int32, POINTER(GroupParams)], False),
     "orlop_grad_ready": (_status, [_engine, c_uint32, c_void_p, c_int32, c_void_p, POINTER(_ticket)], False),

@@ -65,6 +65,16 @@ class OptimizerKind(IntEnum):
     EXTERNAL = 3
 
 
+class Use(IntEnum):
+    """What a unit is used for."""
+
+    FORWARD = 0
+    RECOMPUTE = 1
+    BACKWARD = 2
+    EVALUATION = 3
+    ACCESS = 4
+
+
 PARAM_FROZEN = 1
 UNIT_FROZEN = 1
 UNIT_STORED = 2

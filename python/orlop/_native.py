@@ -25,11 +25,12 @@ from ._abi import (
     library,
     sized,
 )
-from ._enums import RECLAIM_DRY_RUN, DeviceKind, DType, Plane, Status
+from ._enums import RECLAIM_DRY_RUN, DeviceKind, DType, Plane, Status, Use
 from ._log import raise_if_interrupted
 from .errors import ForkedError, OutOfOrderError, error_of
 
 POLL_MS = 100  # how long a wait keeps Ctrl-C waiting
+_EVICTED_AT_ONCE = 256
 
 
 def check(status: int) -> None:
@@ -236,12 +237,28 @@ class NativeEngine:
         check(library.unit_get(self._open_handle(), number, byref(unit)))
         return unit
 
-    def unshard(self, unit: int, destination: int, stream: int) -> None:
-        """Fills memory of the caller's with a unit that lives in the store."""
-        check(library.unit_unshard(self._open_handle(), unit, destination, stream, None))
+    def make_room(self, unit: int) -> list[int]:
+        """Units whose memory the caller is to free before it takes memory for this one."""
+        handle, evicted, count = self._open_handle(), (c_uint32 * _EVICTED_AT_ONCE)(), c_uint32(_EVICTED_AT_ONCE)
+        units: list[int] = []
+        while count.value == _EVICTED_AT_ONCE:
+            check(library.unit_room(handle, unit, evicted, _EVICTED_AT_ONCE, byref(count)))
+            units += evicted[: count.value]
+        return units
 
-    def reshard(self, unit: int) -> None:
-        check(library.unit_reshard(self._open_handle(), unit))
+    def unshard(self, unit: int, use: Use, destination: int, stream: int) -> None:
+        """Begins a use of a unit of the store: fills memory of the caller's, unless the unit has stayed there."""
+        check(library.unit_unshard(self._open_handle(), unit, use, destination, stream, None))
+
+    def reshard(self, unit: int) -> bool:
+        """Ends a use; whether the unit stays in its memory."""
+        stays = c_int32()
+        check(library.unit_reshard(self._open_handle(), unit, byref(stays)))
+        return bool(stays.value)
+
+    def give_up(self, unit: int) -> None:
+        """Ends a unit's use, or that it was kept: its memory is the caller's again."""
+        check(library.unit_reshard(self._open_handle(), unit, None))
 
     def read(self, number: int, plane: Plane, count: int, dtype: DType, destination: int) -> None:
         check(library.param_read(self._open_handle(), number, plane, 0, count, dtype, destination))

@@ -1,11 +1,12 @@
 """Parameters that live in the store: in memory while a module computes with them, given up afterwards.
 
-A unit is what the engine fetches at once. Its memory is one torch storage that is resized to nothing in between, and
-its parameters are empty tensors meanwhile: tensors that autograd has saved keep referring to the storage, and find the
-values again when the backward pass has fetched the unit anew.
+A unit is what the engine fetches at once. Its memory is one torch storage that is resized to nothing when the unit is
+evicted, and its parameters are empty tensors meanwhile: tensors that autograd has saved keep referring to the storage,
+and find the values again when the backward pass has fetched the unit anew.
 
-A module's units are fetched before its forward, and before the gradient of its outputs is computed; they are given up
-when the next module comes, in a backward pass once all their gradients have been taken.
+A module's units are used from before its forward, or before the gradient of its outputs is computed, until the next
+module comes, in a backward pass until all their gradients have been taken. The engine then says whether a unit is
+evicted or stays in memory for its next use, which costs nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.utils import _pytree
 
 from . import _heap, _log
 from ._dtypes import DTYPES
-from ._enums import UNIT_FROZEN, UNIT_STORED, DType
+from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Use
 from ._native import NativeEngine
 from ._parameters import Parameter
 from ._parked import ZeroParamStatus, mark, parked
@@ -46,7 +47,8 @@ class StoredUnit:
         self.number = number
         self.is_frozen = bool(info.flags & UNIT_FROZEN)
         self.members: list[Parameter] = []
-        self.is_live = False
+        self.is_live = False  # in memory
+        self.is_used = False  # by the engine's count
         self.uses = 0  # modules in whose forward it is
         self.gathers = 0
         self.is_owned = False  # by a backward pass
@@ -80,29 +82,58 @@ class StoredUnit:
         return any(parked(parameter.tensor) is None for parameter in self.members)
 
     @property
+    def module(self) -> str:
+        """The name of the module that has its first parameter."""
+        return self.members[0].name.rpartition(".")[0]
+
+    @property
     def is_idle(self) -> bool:
         return self.uses == 0 and self.gathers == 0 and not self.is_owned
 
-    def fetch(self) -> None:
+    def use(self, use: Use) -> None:
+        """Begins a use. Memory for the unit has been made room for."""
+        if not self.is_live:
+            self._flat.untyped_storage().resize_(self.bytes)
+        stream = torch.cuda.current_stream(self._flat.device).cuda_stream if self._flat.is_cuda else 0
+        self._native.unshard(self.number, use, self._flat.data_ptr(), stream)
+        self.is_used = True
         if self.is_live:
             return
-        self._flat.untyped_storage().resize_(self.bytes)
-        stream = torch.cuda.current_stream(self._flat.device).cuda_stream if self._flat.is_cuda else 0
-        self._native.unshard(self.number, self._flat.data_ptr(), stream)
         for parameter, view in zip(self.members, self._views, strict=True):
             parameter.tensor.data = view
             parameter.tensor.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]
         self.is_live = True
 
+    def end_use(self) -> None:
+        """Stays in memory if the engine says so."""
+        self.is_used = False
+        if not self._native.reshard(self.number):
+            self.free()
+
     def give_up(self) -> None:
+        """Is in memory no more, whatever the engine had planned."""
         if not self.is_live:
             return
+        self.is_used = False
+        self._native.give_up(self.number)
+        self.free()
+
+    def move_out(self) -> None:
+        """Leaves the engine: its parameters get memory of their own."""
+        self.use(Use.ACCESS)
+        for parameter in self.members:
+            parameter.tensor.data = parameter.tensor.data.clone()
+        self._native.give_up(self.number)
+        self._views.clear()
+        self._flat = self._gone  # what a program still refers to stays
+
+    def free(self) -> None:
+        """The engine counts the unit as evicted."""
         for parameter in self.members:
             parameter.tensor.data = self._gone
             parameter.tensor.ds_status = ZeroParamStatus.NOT_AVAILABLE  # type: ignore[attr-defined]
         self._flat.untyped_storage().resize_(0)
         self.is_live = False
-        self._native.reshard(self.number)
 
     def begin_backward(self, number: int) -> None:
         self.backward = number
@@ -168,10 +199,11 @@ class Units:
 
     def __init__(self, native: NativeEngine) -> None:
         self._units: dict[int, StoredUnit] = {}
-        self._live: set[StoredUnit] = set()
+        self._used: set[StoredUnit] = set()
         self._unit_of: dict[int, StoredUnit] = {}  # by id of the tensor
         self._by_number: dict[int, StoredUnit] = {}  # by the engine's id of the parameter
         self.backwards = 0  # passes so far
+        self._forward_use: Use | None = None  # of the whole model's forward, while there is one
         self._handles: list[Any] = []
         self._native = native
         self._units_of: dict[nn.Module, list[StoredUnit]] = {}
@@ -218,6 +250,15 @@ class Units:
         has_moved = tensor.dtype != unit.dtype or tensor.device != unit.device
         return has_moved or (not unit.is_live and tensor.numel() > 0)
 
+    def unexpected_uses(self) -> dict[str, int]:
+        """Uses that came in another order than the pass before had shown, by the module that has the parameters."""
+        counts: dict[str, int] = {}
+        for number, about in enumerate(self._native.describe()["units"] if self._units else []):
+            if number in self._units and (count := about["uses"]["unexpected"]):
+                name = self._units[number].module
+                counts[name] = counts.get(name, 0) + count
+        return counts
+
     def register_external(self, module: nn.Module, tensor: Tensor) -> None:
         """Lets a module have a parameter that it uses, but that is another module's."""
         unit = self._unit_of.get(id(tensor))
@@ -244,13 +285,18 @@ class Units:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before(self, module: nn.Module, _args: Any) -> None:
         units = self._units_of[module]
+        self._end_idle(units)
         for unit in units:
             if is_in_backward():  # activations are computed again
-                self._own(unit, again=True)
+                self._own(unit, Use.RECOMPUTE)
             else:
                 unit.uses += 1
-                self._fetch(unit)
-        self._give_up_idle(units)
+                self._use(unit, self._use_of_forward())
+
+    def _use_of_forward(self) -> Use:
+        if self._forward_use is not None:
+            return self._forward_use
+        return Use.FORWARD if torch.is_grad_enabled() else Use.EVALUATION
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -274,23 +320,23 @@ class Units:
 
     def own_for(self, units: list[StoredUnit]) -> None:
         """A backward pass comes to a module with these units."""
+        self._end_idle(units)
         for unit in units:
-            self._own(unit, again=False)
-        self._give_up_idle(units)
+            self._own(unit, Use.BACKWARD)
 
-    def _own(self, unit: StoredUnit, again: bool) -> None:
+    def _own(self, unit: StoredUnit, use: Use) -> None:
         """Holds a unit until this backward pass has its gradients."""
-        if unit.backward != self.backwards or (again and unit.is_done):
+        if unit.backward != self.backwards or (use is Use.RECOMPUTE and unit.is_done):
             unit.begin_backward(self.backwards)
         if unit.is_done:
             return
         unit.is_owned = True
-        self._fetch(unit)
+        self._use(unit, use)
 
     def _finish(self, unit: StoredUnit) -> None:
         unit.is_done, unit.is_owned = True, False
         if unit.is_idle:
-            self._give_up(unit)
+            self._end_use(unit)
 
     def note_gradient(self, number: int) -> None:
         """The engine has taken a parameter's gradient."""
@@ -304,31 +350,48 @@ class Units:
     def end_backward(self) -> None:
         """No backward pass is running any more."""
         self.backwards += 1
-        for unit in self._live:
+        for unit in self._used:
             unit.is_owned = False
             unit.calls = 0
-        self._give_up_idle([])
+        self._end_idle([])
 
-    def start_over(self) -> None:
+    def begin_forward(self) -> None:
         """Before a forward pass of the whole model: what an exception has left half done counts no more."""
-        for unit in self._live:
+        for unit in self._used:
             unit.uses = 0
         self.end_backward()
+        self._forward_use = self._use_of_forward()
 
     def end_forward(self) -> None:
-        self._give_up_idle([])
+        self._forward_use = None
+        self._end_idle([])
 
-    def _fetch(self, unit: StoredUnit) -> None:
-        unit.fetch()
-        self._live.add(unit)
+    def evict_idle(self) -> None:
+        """What parameters have become is not in memory: those that no module is using leave it."""
+        for unit in self._units.values():
+            if unit.is_live and unit.is_idle:
+                self._give_up(unit)
+
+    def _use(self, unit: StoredUnit, use: Use) -> None:
+        if unit.is_used:
+            return
+        if not unit.is_live and use is not Use.ACCESS:
+            for number in self._native.make_room(unit.number):
+                self._units[number].free()
+        unit.use(use)
+        self._used.add(unit)
+
+    def _end_use(self, unit: StoredUnit) -> None:
+        unit.end_use()
+        self._used.discard(unit)
 
     def _give_up(self, unit: StoredUnit) -> None:
         unit.give_up()
-        self._live.discard(unit)
+        self._used.discard(unit)
 
-    def _give_up_idle(self, but: list[StoredUnit]) -> None:
-        for unit in [unit for unit in self._live if unit.is_idle and unit not in but]:
-            self._give_up(unit)
+    def _end_idle(self, but: list[StoredUnit]) -> None:
+        for unit in [unit for unit in self._used if unit.is_idle and unit not in but]:
+            self._end_use(unit)
 
     # ---- All at once ----
 
@@ -343,13 +406,14 @@ class Units:
         units = list(dict.fromkeys(unit for key, unit in self._unit_of.items() if key in wanted))
         for unit in units:
             unit.gathers += 1
-            self._fetch(unit)
+            self._use(unit, Use.ACCESS)
         try:
             yield [member for unit in units for member in unit.members if id(member.tensor) in wanted]
         finally:
             for unit in units:
                 unit.gathers -= 1
-            self._give_up_idle([])
+                if unit.is_idle:  # the program may have changed what it saw
+                    self._give_up(unit)
 
     def move_out(self) -> None:
         """Gives every parameter memory of torch's own with its values, where they fit and the engine can say them."""
@@ -365,9 +429,7 @@ class Units:
             units.clear()
         try:
             for unit in units:
-                unit.fetch()
-                for parameter in unit.members:
-                    parameter.tensor.data = parameter.tensor.data.clone()
+                unit.move_out()
         except OrlopError as error:
             _log.logger.warning(
                 "close: %s; parameters that lived in the store are empty: load a checkpoint to go on", error

@@ -8,6 +8,7 @@ engine.step()              an update, at every gradient_accumulation_steps-th mi
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import weakref
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,7 @@ class Engine(nn.Module):
         self._layout = layout_of(module)
         self._step_applied = False
         self._forwards = 0  # under way
+        self._unexpected_uses = 0  # that were said
         self._save: _checkpoint.Save | None = None
         self._timeline = Timeline(config)
         self._casts_inputs = self.fp16_enabled() and bool(config.get("fp16.auto_cast"))
@@ -124,7 +126,7 @@ class Engine(nn.Module):
             yield
             return
         self._check_memory("forward")
-        self._units.start_over()
+        self._units.begin_forward()
         try:
             yield
         finally:
@@ -207,6 +209,7 @@ class Engine(nn.Module):
             raise
         self._flow.start_over()
         self._flow.loss_scale = self._native.loss_scale()
+        self._note_unexpected_uses()
         self.last_report = report
         self.global_steps += 1
         self.global_samples += self.train_batch_size() or 0
@@ -217,6 +220,15 @@ class Engine(nn.Module):
         self.optimizer.note_update()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step(**lr_kwargs)
+
+    def _note_unexpected_uses(self) -> None:
+        """Says in the debug log which modules were used in another order than before."""
+        if not self._units or not _log.logger.isEnabledFor(logging.DEBUG):
+            return
+        count = self._native.stats().unexpected_uses
+        if count > self._unexpected_uses:
+            _log.logger.debug("step %d: unexpected uses so far: %s", self.global_steps + 1, self.unexpected_uses())
+        self._unexpected_uses = count
 
     def _check_parameters(self) -> None:
         check_layout(self.module, self._layout)
@@ -365,6 +377,7 @@ class Engine(nn.Module):
                 f"{tuple(found.shape)}"
             )
         found.write(self._native, _plane(plane), values)
+        self._units.evict_idle()
 
     def _write_back(self, parameters: list[Parameter]) -> None:
         """Masters take the values that a program has given parameters."""
@@ -484,6 +497,7 @@ class Engine(nn.Module):
             self._native.cancel_load()
             self.close()
             raise
+        self._units.evict_idle()
         self._flow.start_over()
         self._flow.loss_scale = self._native.loss_scale()
         client = _checkpoint.restore(self, saved, with_states, load_lr_scheduler_states and not load_module_only)
@@ -510,6 +524,13 @@ class Engine(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What was decided and why: configuration, units, tiers, the queue and its calibration, the store's path."""
         return self._native.describe()
+
+    def unexpected_uses(self) -> dict[str, int]:
+        """Uses, by the module's name, that came in another order than the pass before had shown, or only there.
+
+        Of modules whose parameters live in the store. Such a use is served like any other, but was not read ahead.
+        """
+        return self._units.unexpected_uses()
 
     def write_trace(self, path: str | os.PathLike[str]) -> None:
         """Writes what happened as Chrome/Perfetto trace JSON, if "orlop.trace" is on."""

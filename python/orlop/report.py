@@ -54,7 +54,7 @@ class Stats(_Record):
     host_budget_bytes: int
     """0: no limit was set."""
     host_bytes: int
-    """Allocated on the host, everything included."""
+    """Of the host, everything included: what the engine allocates, and parameters of the store in memory."""
     model_bytes: int
     """Of these: parameters and gradients, which must be there."""
     staging_bytes: int
@@ -67,3 +67,13 @@ class Stats(_Record):
     hidden_io_seconds: float
     adam_seconds: float
     step_seconds: float
+    live_limit_bytes: int
+    """Of host_bytes (on a GPU: of the device's): planned for parameters of the store that are in memory."""
+    live_bytes: int
+    """Of such parameters now: of modules at work, or kept for the next use."""
+    unit_hits: int
+    """Uses of units (parameters that are fetched together) that were in memory."""
+    unit_fetches: int
+    """Uses of units that were read from the store."""
+    unexpected_uses: int
+    """Uses that came in another order than the pass before had shown."""

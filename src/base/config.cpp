@@ -1,6 +1,7 @@
 #include "base/config.hpp"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <map>
 #include <string>
@@ -19,6 +20,7 @@ using nlohmann::json;
 constexpr std::size_t kMaxUnknownKeys = 32;  // reported one by one
 constexpr std::int64_t kLeastSlabs = 3;      // one read, one updated, one written
 constexpr std::int64_t kLeastParamSlabs = 2;  // one read, one copied from
+constexpr std::int64_t kLeastBlock = 65536;    // elements
 
 // What is known about one row of the table.
 struct Setting {
@@ -246,6 +248,9 @@ class Resolver {
   void derive_offload() {
     if (is_true(kOldDevice)) derive_device();
     raise_to(kSlabs, kLeastSlabs, "one slab is read, one updated, one written");
+    for (const std::string_view path : kBlockKeys) {
+      raise_to(path, kLeastBlock, "smaller pieces cost more requests than they save memory");
+    }
   }
 
   void raise_to(std::string_view path, std::int64_t least, std::string_view why) {
@@ -266,6 +271,10 @@ class Resolver {
   static constexpr std::string_view kParamDevice = "zero_optimization.offload_param.device";
   static constexpr std::string_view kParamPath = "zero_optimization.offload_param.nvme_path";
   static constexpr std::string_view kParamSlabs = "zero_optimization.offload_param.buffer_count";
+  // Each an upper bound of what is moved and updated at once.
+  static constexpr std::array<std::string_view, 3> kBlockKeys = {
+      "zero_optimization.sub_group_size", "zero_optimization.offload_optimizer.buffer_size",
+      "zero_optimization.offload_param.buffer_size"};
 
   void check_offload_param() {
     if (value(kParamDevice) != "nvme") return;
@@ -491,7 +500,13 @@ class Resolver {
     config.slab_count = get_optional<unsigned>(kSlabs).value_or(0);
     config.offload_param = offload_device(kParamDevice);
     config.param_slab_count = get_optional<unsigned>(kParamSlabs).value_or(0);
+    for (const std::string_view path : kBlockKeys) {
+      config.block_elements = std::min(config.block_elements, get_optional<std::uint64_t>(path).value_or(UINT64_MAX));
+    }
     config.prefetch_elements = get<std::uint64_t>("zero_optimization.stage3_prefetch_bucket_size");
+    config.max_live_elements = get_optional<std::uint64_t>("zero_optimization.stage3_max_live_parameters");
+    config.max_reuse_distance_elements = get_optional<std::uint64_t>("zero_optimization.stage3_max_reuse_distance");
+    config.max_in_cpu_elements = get_optional<std::uint64_t>("zero_optimization.offload_param.max_in_cpu");
     config.param_persistence_elements = get<std::uint64_t>("zero_optimization.stage3_param_persistence_threshold");
     config.model_persistence_elements = get<std::uint64_t>("zero_optimization.stage3_model_persistence_threshold");
     config.aio = {.request_bytes = get_optional<std::uint64_t>("aio.block_size"),

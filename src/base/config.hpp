@@ -86,7 +86,11 @@ struct Config {
   OffloadDevice offload_param = OffloadDevice::none;
   std::vector<std::string> nvme_paths;  // one per drive, not empty when either is nvme
   unsigned slab_count = 0;  // 0: the engine's own choice; else at least 3
+  std::uint64_t block_elements = UINT64_MAX;      // the most that may be moved and updated at once
   std::uint64_t prefetch_elements = 0;            // of parameters read ahead
+  std::optional<std::uint64_t> max_live_elements;            // of stored parameters in memory; none: what budgets leave
+  std::optional<std::uint64_t> max_reuse_distance_elements;  // none: any
+  std::optional<std::uint64_t> max_in_cpu_elements;          // of stored parameters in host memory; none: what budgets leave
   std::uint64_t param_persistence_elements = 0;   // parameters up to this size stay in memory,
   std::uint64_t model_persistence_elements = 0;   // up to this many elements in all
   unsigned param_slab_count = 0;                  // 0: the engine's own choice

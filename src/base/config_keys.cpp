@@ -100,7 +100,6 @@ constexpr Row betas(string_view path) {
 // ---- Remarks that several rows share ----
 
 constexpr string_view kOneRank = "an engine has one rank in this version, and one rank exchanges nothing";
-constexpr string_view kGivenUp = "a module's parameters are given up after each use, so that only those in use are live";
 constexpr string_view kParamsStay =
     "one rank has every parameter whole; those in the store are fetched by the modules that use them";
 constexpr string_view kOwnCheckpoint = "a checkpoint is in Orlop's own form, parallel and checked";
@@ -264,22 +263,24 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("zero_optimization.pipeline_loading_checkpoint", "false")
         .noted("load while reading", kOwnCheckpoint),
     integer("zero_optimization.sub_group_size", "1000000000")
-        .noted("elements updated at once", "blocks are cut to fit the ring of slabs"),
+        .honoured("the most elements that are moved and updated at once; at least 65,536, and 2,097,152 where it says more"),
     integer("zero_optimization.stage3_prefetch_bucket_size", "50000000")
         .also("zero_optimization.prefetch_bucket_size")
-        .honoured("elements of parameters read ahead of their use"),
+        .honoured("elements of parameters read ahead of their use; one unit always may be, unless this is 0"),
     integer("zero_optimization.stage3_param_persistence_threshold", "100000")
         .also("zero_optimization.param_persistence_threshold")
         .honoured("parameters up to this many elements are never offloaded"),
     integer("zero_optimization.stage3_model_persistence_threshold", "9223372036854775807")
         .also("zero_optimization.model_persistence_threshold")
         .honoured("limit of elements that are not offloaded for being small"),
-    integer("zero_optimization.stage3_max_live_parameters", "1000000000")
+    integer("zero_optimization.stage3_max_live_parameters", "null")
         .also("zero_optimization.max_live_parameters")
-        .noted("limit of elements on the device", kGivenUp),
-    integer("zero_optimization.stage3_max_reuse_distance", "1000000000")
+        .honoured("limit of elements that live in the store and are in memory, in use or kept for their next use; what is in "
+                  "use at once may be more, nothing else is kept then",
+                  "what the budget of the host (of the device, for a model on a GPU) leaves; without one 1,000,000,000"),
+    integer("zero_optimization.stage3_max_reuse_distance", "null")
         .also("zero_optimization.max_reuse_distance")
-        .noted("release what is used again later than this", kGivenUp),
+        .honoured("a unit is kept in memory only if fewer elements than this are used before it is again", "any distance"),
     boolean("zero_optimization.stage3_gather_16bit_weights_on_model_save", "false")
         .also("zero_optimization.stage3_gather_fp16_weights_on_model_save|"
               "zero_optimization.gather_16bit_weights_on_model_save")
@@ -349,7 +350,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .honoured("slabs of the ring between disk and host; at least 3: one read, one updated, one written",
                   "the engine's own choice"),
     integer("zero_optimization.offload_optimizer.buffer_size", "null")
-        .noted("elements of a buffer (old guides)", "the size of a slab follows from the blocks"),
+        .honoured("the most elements of a slab, as sub_group_size (old guides)", "2,097,152"),
     boolean("zero_optimization.offload_optimizer.pin_memory", "true")
         .noted("lock host memory", "host memory is registered with device and ring where they allow it"),
     boolean("zero_optimization.offload_optimizer.pipeline_read", "false").noted("read ahead", kPipelined),
@@ -376,9 +377,11 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .honoured("pieces of staging memory between disk and model; at least 2: one read, one copied from",
                   "as many as stage3_prefetch_bucket_size fills and the budget has room for"),
     integer("zero_optimization.offload_param.buffer_size", "null")
-        .noted("elements of a buffer", "the size of a buffer follows from the blocks"),
-    integer("zero_optimization.offload_param.max_in_cpu", "1000000000")
-        .noted("elements kept in host memory", "orlop.memory.host bounds host memory"),
+        .honoured("the most elements of a piece, as sub_group_size", "2,097,152"),
+    integer("zero_optimization.offload_param.max_in_cpu", "null")
+        .honoured("limit of elements that live in the store and are in host memory: of a model on the CPU, where it bounds what "
+                  "stage3_max_live_parameters does",
+                  "what the budget of the host leaves"),
     boolean("zero_optimization.offload_param.pin_memory", "true").noted("lock host memory", kParamsStay),
 
     block(

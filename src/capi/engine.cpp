@@ -1,4 +1,5 @@
 // The calls on an engine: argument checks and conversions, nothing else.
+#include <algorithm>
 #include <string_view>
 #include <tuple>
 
@@ -87,6 +88,11 @@ orlop_stats stats_of(const zero3::EngineStats& s) {
   out.hidden_io_seconds = s.hidden_io_seconds;
   out.adam_seconds = s.adam_seconds;
   out.step_seconds = s.step_seconds;
+  out.live_limit_bytes = s.live_limit_bytes;
+  out.live_bytes = s.live_bytes;
+  out.unit_hits = s.unit_hits;
+  out.unit_fetches = s.unit_fetches;
+  out.unexpected_uses = s.unexpected_uses;
   return out;
 }
 
@@ -194,18 +200,40 @@ orlop_status orlop_param_unit(orlop_engine* engine, uint32_t id, uint32_t* unit,
   });
 }
 
-orlop_status orlop_unit_unshard(orlop_engine* engine, uint32_t unit, void* destination, void* stream,
+orlop_status orlop_unit_room(orlop_engine* engine, uint32_t unit, uint32_t* evicted, uint32_t capacity,
+                             uint32_t* count) {
+  constexpr const char* kCall = "make room";
+  return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
+    TRY(not_null(kCall, "where to put units", evicted));
+    TRY(not_null(kCall, "where to put their number", count));
+    TRY_ASSIGN(const auto units, e.make_room(unit, capacity));
+    std::copy(units.begin(), units.end(), evicted);
+    *count = static_cast<std::uint32_t>(units.size());
+    return {};
+  });
+}
+
+orlop_status orlop_unit_unshard(orlop_engine* engine, uint32_t unit, int32_t use, void* destination, void* stream,
                                 orlop_ticket* ticket) {
   return with_engine("unshard", engine, [&](zero3::Engine& e) -> Result<> {
     TRY(not_null("unshard", "its destination", destination));
-    TRY(e.unshard(unit, destination, device::Stream{stream}));
+    if (use < ORLOP_USE_FORWARD || use > ORLOP_USE_ACCESS) {
+      return fail(ORLOP_INVALID_ARGUMENT, "unshard: on use {}: must be an orlop_use, 0 to {}", use,
+                  static_cast<int>(ORLOP_USE_ACCESS));
+    }
+    TRY(e.unshard(unit, static_cast<zero3::Use>(use), destination, device::Stream{stream}));
     if (ticket != nullptr) *ticket = 0;
     return {};
   });
 }
 
-orlop_status orlop_unit_reshard(orlop_engine* engine, uint32_t unit) {
-  return with_engine("reshard", engine, [&](zero3::Engine& e) { return e.reshard(unit); });
+orlop_status orlop_unit_reshard(orlop_engine* engine, uint32_t unit, int32_t* stays) {
+  return with_engine("reshard", engine, [&](zero3::Engine& e) -> Result<> {
+    const auto after = stays == nullptr ? zero3::AfterUse::given_up : zero3::AfterUse::as_planned;
+    TRY_ASSIGN(const bool is_kept, e.reshard(unit, after));
+    if (stays != nullptr) *stays = is_kept ? 1 : 0;
+    return {};
+  });
 }
 
 orlop_status orlop_param_read(orlop_engine* engine, uint32_t id, int32_t plane, uint64_t first, uint64_t count,

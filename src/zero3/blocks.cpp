@@ -6,8 +6,8 @@
 
 namespace orlop::zero3 {
 
-void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks) {
-  const std::uint64_t count = divide_up(range.size(), kBlockElements);
+void cut_range(std::uint32_t unit, Range range, std::uint64_t most_elements, std::vector<Block>& blocks) {
+  const std::uint64_t count = divide_up(range.size(), most_elements);
   if (count == 0) return;
   const std::uint64_t elements = align_up(divide_up(range.size(), count), kShardGrain);
   for (std::uint64_t begin = range.begin; begin < range.end; begin += elements) {
@@ -15,11 +15,12 @@ void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks) {
   }
 }
 
-std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size) {
+std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size, std::uint64_t most_elements) {
   std::vector<Block> blocks;
   const auto cut = [&](const auto& is_wanted) {
     for (std::uint32_t unit = 0; unit < plan.units.size(); ++unit) {
-      if (is_wanted(plan.units[unit])) cut_range(unit, used_part(plan.units[unit].content, rank, world_size), blocks);
+      if (!is_wanted(plan.units[unit])) continue;
+      cut_range(unit, used_part(plan.units[unit].content, rank, world_size), most_elements, blocks);
     }
   };
   cut([](const Unit& unit) { return unit.training == Training::trainable; });

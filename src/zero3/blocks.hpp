@@ -10,7 +10,7 @@
 
 namespace orlop::zero3 {
 
-// A block of a bf16 parameter's states is 20 MiB then, of an fp32 one 16 MiB.
+// At most. A block of a bf16 parameter's states is 20 MiB then, of an fp32 one 16 MiB.
 inline constexpr std::uint64_t kBlockElements = 2u << 20;
 
 struct Block {
@@ -19,11 +19,12 @@ struct Block {
 };
 
 // Appends the blocks of a range of a unit, a multiple of kShardGrain, of nearly equal size.
-void cut_range(std::uint32_t unit, Range range, std::vector<Block>& blocks);
+void cut_range(std::uint32_t unit, Range range, std::uint64_t most_elements, std::vector<Block>& blocks);
 
 // The blocks of this rank's shards that have states or live in the store, in order of units, frozen ones last; no block spans two units, and those of one unit are
 // of nearly equal size.
-std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size);
+std::vector<Block> cut_blocks(const UnitPlan& plan, int rank, int world_size,
+                              std::uint64_t most_elements = kBlockElements);
 
 std::vector<swap::BlockSpec> block_specs(const UnitPlan& plan, std::span<const Block> blocks,
                                          kernels::Optimizer optimizer);

@@ -4,7 +4,6 @@
 
 #include "zero3/engine.hpp"
 #include "zero3/snapshot.hpp"
-#include "zero3/unit_flow.hpp"
 
 namespace orlop::zero3 {
 
@@ -16,16 +15,18 @@ struct Engine::Committed {
   int group_count = 1;
   std::optional<FlatBuffers> buffers;
   std::optional<GradFlow> grads;
+  std::optional<LiveUnits> live;
   std::optional<UpdateParts> parts;
   std::unique_ptr<swap::States> states;
   std::optional<Update> update;
   std::optional<Planes> planes;
-  std::optional<UnitFlow> flow;
+  std::optional<UnitFlow> flow;  // none where no unit lives in the store
   std::unique_ptr<Snapshot> snapshot;  // being saved
   std::vector<std::string> replaced;   // ids that the store may forget then
   std::unique_ptr<Restore> restore;    // being loaded
   swap::Traffic reported;  // the tier's traffic up to the last step report
   bool prefetched = false;  // the next sweep's first reads are under way
+  bool has_warned_of_live = false;
 };
 
 }  // namespace orlop::zero3

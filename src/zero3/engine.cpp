@@ -57,6 +57,9 @@ kernels::HyperParams hyper_of(const OptimizerSettings& settings) {
 }
 
 constexpr std::uint64_t kMostPlaneSlabs = 256;
+constexpr std::uint64_t kLiveElements = 1'000'000'000;  // at most, where neither a budget nor a limit says it: DeepSpeed's
+
+std::uint64_t block_elements(const Config& config) { return std::min(kBlockElements, config.block_elements); }
 
 Accumulation accumulation_of(const Config& config) {
   return config.gradient_accumulation_steps == 1 ? Accumulation::single : Accumulation::several;
@@ -86,9 +89,64 @@ SlabRange plane_slabs(const Config& config, std::span<const BlockUse> blocks) {
   const std::uint64_t stored = fetched_blocks(blocks, least_residence(blocks));
   if (stored == 0) return {0, 0};
   if (config.param_slab_count != 0) return {config.param_slab_count, config.param_slab_count};
-  const std::uint64_t ahead = divide_up(config.prefetch_elements, kBlockElements) + 1;
+  const std::uint64_t ahead = divide_up(config.prefetch_elements, block_elements(config)) + 1;
   const std::uint64_t most = std::clamp<std::uint64_t>(std::min(ahead, stored), swap::kMinimumPlaneSlabs, kMostPlaneSlabs);
   return {swap::kMinimumPlaneSlabs, static_cast<unsigned>(most)};
+}
+
+std::uint64_t stored_units(const UnitPlan& plan) {
+  return static_cast<std::uint64_t>(std::ranges::count(plan.units, Home::store, &Unit::home));
+}
+
+std::uint64_t stored_bytes(const Unit& unit) { return unit.home == Home::store ? unit.content * bytes_of(unit.dtype) : 0; }
+
+// The most elements of the store that may be in memory, as far as the configuration says it.
+std::uint64_t live_limit(const Config& config, bool on_host) {
+  const std::uint64_t in_cpu = on_host ? config.max_in_cpu_elements.value_or(PlanLimits::kNone) : PlanLimits::kNone;
+  const bool has_budget = on_host ? config.memory.host.has_value() : config.memory.device.has_value();
+  const std::uint64_t by_default = has_budget || in_cpu != PlanLimits::kNone ? PlanLimits::kNone : kLiveElements;
+  return std::min(in_cpu, config.max_live_elements.value_or(by_default));
+}
+
+// The largest unit has to fit; all of them, or what the limits say, may.
+LiveDemand live_demand(const Config& config, const UnitPlan& plan, std::span<const ParamSpec> params, bool on_host) {
+  const std::uint64_t limit = live_limit(config, on_host);
+  LiveDemand live;
+  live.is_on_host = on_host;
+  std::uint64_t elements = 0;
+  for (const Unit& unit : plan.units) {
+    if (unit.home == Home::memory) continue;
+    const std::uint64_t within = std::min(unit.content, limit - std::min(limit, elements));
+    elements += within;
+    live.most_bytes += within * bytes_of(unit.dtype);
+    if (stored_bytes(unit) <= live.least_bytes) continue;
+    live.least_bytes = stored_bytes(unit);
+    live.largest = params[*std::ranges::max_element(unit.params, {}, [&](auto id) { return params[id].numel; })].name;
+  }
+  live.most_bytes = std::max(live.least_bytes, live.most_bytes);
+  return live;
+}
+
+// By unit: what of its parameters is not in host memory for good.
+std::vector<std::uint64_t> bytes_to_fetch(const UnitPlan& plan, std::span<const Block> blocks, const Residence& residence) {
+  std::vector<std::uint64_t> bytes(plan.units.size());
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const Unit& unit = plan.units[blocks[i].unit];
+    const bool is_read = unit.home == Home::store && !residence[i].contains(param_plane(unit.dtype));
+    if (is_read) bytes[blocks[i].unit] += blocks[i].range.size() * bytes_of(unit.dtype);
+  }
+  return bytes;
+}
+
+// Bytes become elements of the widest type there is.
+PlanLimits plan_limits(const Config& config, const UnitPlan& plan, std::uint64_t live_bytes, bool on_host) {
+  std::uint64_t widest = 1;
+  for (const Unit& unit : plan.units) {
+    if (unit.home == Home::store) widest = std::max(widest, bytes_of(unit.dtype));
+  }
+  return {.max_live_elements = std::min(live_limit(config, on_host), live_bytes / widest),
+          .max_reuse_distance_elements = config.max_reuse_distance_elements.value_or(PlanLimits::kNone),
+          .prefetch_elements = config.prefetch_elements};
 }
 
 // The program may change its working directory later.
@@ -215,18 +273,24 @@ std::uint64_t Engine::model_bytes(const UnitPlan& units) const {
   return FlatBuffers::bytes_needed(units, accumulation_of(options_.config), device_->is_host_addressable()).host;
 }
 
+std::vector<Block> Engine::cut(const UnitPlan& units) const {
+  return cut_blocks(units, communicator_->rank(), communicator_->world_size(), block_elements(options_.config));
+}
+
 Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const {
   const Config& config = options_.config;
   const bool on_host = device_->is_host_addressable();
   const auto uses = block_uses(config, units, blocks, groups_.optimizer());
   const MemoryDemand demand{
       .flat = FlatBuffers::bytes_needed(units, accumulation_of(config), on_host),
-      .table_bytes = GradFlow::bytes_needed(params_.size()) + checkpoint_bytes(uses),
+      .table_bytes = GradFlow::bytes_needed(params_.size()) + checkpoint_bytes(uses) +
+                     UnitFlow::table_bytes(stored_units(units)),
       .blocks = uses,
       .slab_count = config.slab_count,
       .plane_slabs = plane_slabs(config, uses),
       .pinned = config.memory.pinned,
       .drive_count = config.nvme_paths.size(),
+      .live = live_demand(config, units, params_, on_host),
   };
   MemoryLimits limits{
       .host_budget = config.memory.host,
@@ -275,7 +339,7 @@ Result<> Engine::commit() {
   Committed& c = *committed;
   choose_homes();
   TRY_ASSIGN(c.units, plan_units(params_, options_.config.unit_elements));
-  c.blocks = cut_blocks(c.units, communicator_->rank(), communicator_->world_size());
+  c.blocks = cut(c.units);
   c.group_count = group_count_of(params_);
   TRY_ASSIGN(c.memory, plan_memory(c.units, c.blocks, Against::this_machine));
   if (const auto& paths = options_.config.nvme_paths; !paths.empty()) {  // to be told of even if there is room in memory
@@ -297,13 +361,17 @@ Result<> Engine::allocate(Committed& c) {
   TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
   c.buffers.emplace(std::move(buffers));
   c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);
-  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, workers_, *device_, isa_, groups_.optimizer(),
-                              options_.arithmetic});
+  c.live.emplace(c.units, groups_.optimizer(), bytes_to_fetch(c.units, c.blocks, c.memory.residence));
+  c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, *c.live, workers_, *device_, isa_,
+                              groups_.optimizer(), options_.arithmetic});
   TRY_ASSIGN(Update update, Update::create(*c.parts));
   c.update.emplace(std::move(update));
   TRY_ASSIGN(c.states, make_states(c.memory, block_specs(c.units, c.blocks, groups_.optimizer())));
   c.planes.emplace(*c.parts, *c.states, *c.update);
-  c.flow.emplace(*c.parts, *c.states, options_.config.prefetch_elements);
+  if (!c.live->sizes().empty()) {
+    c.flow.emplace(*c.parts, *c.states, *c.live, plan_limits(options_.config, c.units, c.memory.live_bytes,
+                                                             device_->is_host_addressable()));
+  }
   const double initial = options_.config.optimizer.value_or(OptimizerSettings{}).initial_accumulator;
   return initial == 0 ? Result<>{} : c.planes->fill(Plane::exp_avg_sq, static_cast<float>(initial));
 }
@@ -352,19 +420,45 @@ Result<> Engine::expect_stored_unit(const char* what, std::uint32_t unit) const 
               what, unit, params_[found.params.front()].name, found.params.size() - 1);
 }
 
-Result<> Engine::unshard(std::uint32_t unit, void* destination, device::Stream stream) {
+Result<std::vector<std::uint32_t>> Engine::make_room(std::uint32_t unit, std::size_t most) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_stored_unit("make room", unit));
+  auto evicted = committed_->flow->make_room(unit, most);
+  for (const std::uint32_t other : evicted) record_unit("evict", other, now_ns());
+  return evicted;
+}
+
+Result<> Engine::unshard(std::uint32_t unit, Use use, void* destination, device::Stream stream) {
   const std::lock_guard lock(mutex_);
   TRY(expect_stored_unit("unshard", unit));
   const std::int64_t begin_ns = now_ns();
-  TRY(stop_if_failed(committed_->flow->unshard(unit, destination, stream)));
-  const Unit& fetched = committed_->units.units[unit];
-  trace_.record({"unshard", TraceLane::fetch, unit, fetched.content * bytes_of(fetched.dtype), begin_ns, now_ns()});
+  auto is_hit = committed_->flow->unshard(unit, use, static_cast<std::byte*>(destination), stream);
+  if (!is_hit) return stop_if_failed(tl::unexpected(std::move(is_hit.error())));
+  record_unit(*is_hit ? "reuse" : "unshard", unit, begin_ns);
+  if (use == Use::access) warn_beyond_limit(unit);
   return {};
 }
 
-Result<> Engine::reshard(std::uint32_t unit) {
+Result<bool> Engine::reshard(std::uint32_t unit, AfterUse after) {
   const std::lock_guard lock(mutex_);
-  return expect_stored_unit("reshard", unit);  // in this version nothing depends on what is unsharded
+  TRY(expect_stored_unit("reshard", unit));
+  const bool stays = committed_->flow->reshard(unit, after);
+  record_unit(stays ? "keep" : "release", unit, now_ns());
+  return stays;
+}
+
+void Engine::record_unit(const char* what, std::uint32_t unit, std::int64_t begin_ns) {
+  trace_.record({what, TraceLane::fetch, unit, stored_bytes(committed_->units.units[unit]), begin_ns, now_ns()});
+}
+
+// Limits do not hold for what a program asks for itself; it is told once.
+void Engine::warn_beyond_limit(std::uint32_t unit) {
+  Committed& c = *committed_;
+  const std::uint64_t live = c.live->bytes();
+  if (live <= c.memory.live_bytes || std::exchange(c.has_warned_of_live, true)) return;
+  log_warning("unshard: on \"{}\", which the program asks for outside a pass: {} bytes of parameters are in memory then, and "
+              "{} were planned; gather fewer at once (said once)",
+              params_[c.units.units[unit].params.front()].name, live, c.memory.live_bytes);
 }
 
 Result<> Engine::read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination) {
@@ -392,6 +486,8 @@ Result<> Engine::write_plane(std::uint32_t id, Plane plane, Range range, Dtype d
   }
   make_way_for_changes();
   if (committed_->snapshot) committed_->snapshot->await_all_copied();
+  const std::uint32_t unit = committed_->units.placements[id].unit;
+  if (committed_->units.units[unit].home == Home::store) committed_->flow->forget_values(unit);
   return stop_if_failed(committed_->planes->write(id, plane, range, dtype, source));
 }
 
@@ -419,6 +515,13 @@ EngineStats Engine::stats() {
   stats.host_bytes = committed_->memory.host_bytes;
   stats.model_bytes = committed_->model_bytes;
   stats.staging_bytes = committed_->memory.states.staging_bytes;
+  stats.live_limit_bytes = committed_->memory.live_bytes;
+  stats.live_bytes = committed_->live->bytes();
+  if (committed_->flow) {
+    stats.unit_hits = committed_->flow->total().hits;
+    stats.unit_fetches = committed_->flow->total().fetches;
+    stats.unexpected_uses = committed_->flow->differing();
+  }
   stats.nvme_bytes = committed_->states->use().nvme_bytes;  // grows with checkpoints that are kept
   if (phase_ != Phase::stepping) {  // what was written back since the last step's report
     const swap::Traffic traffic = committed_->states->traffic();

@@ -31,6 +31,7 @@
 #include "zero3/memory_plan.hpp"
 #include "zero3/planes.hpp"
 #include "zero3/restore.hpp"
+#include "zero3/unit_flow.hpp"
 #include "zero3/update.hpp"
 
 namespace orlop::zero3 {
@@ -76,6 +77,11 @@ struct EngineStats {
   double hidden_io_seconds = 0;
   double adam_seconds = 0;
   double step_seconds = 0;
+  std::uint64_t live_limit_bytes = 0;
+  std::uint64_t live_bytes = 0;
+  std::uint64_t unit_hits = 0;
+  std::uint64_t unit_fetches = 0;
+  std::uint64_t unexpected_uses = 0;
 };
 
 struct SaveOptions {
@@ -99,8 +105,10 @@ class Engine {
   // Units of the layout, from commit on.
   Result<std::pair<std::uint32_t, std::uint64_t>> place(std::uint32_t id);  // unit, and the first element in it
   Result<Unit> unit(std::uint32_t unit);
-  Result<> unshard(std::uint32_t unit, void* destination, device::Stream stream);
-  Result<> reshard(std::uint32_t unit);
+  // Evicts what must go before a unit comes in, at most `most` units.
+  Result<std::vector<std::uint32_t>> make_room(std::uint32_t unit, std::size_t most);
+  Result<> unshard(std::uint32_t unit, Use use, void* destination, device::Stream stream);
+  Result<bool> reshard(std::uint32_t unit, AfterUse after);  // true: it stays
 
   Result<> read_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, void* destination);
   Result<> write_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source);
@@ -145,7 +153,6 @@ class Engine {
 
   Result<> expect_ready(const char* what) const;
   bool is_external() const;
-  bool has_stored_params() const;
   Result<> expect_unit(const char* what, std::uint32_t unit) const;
   Result<> expect_stored_unit(const char* what, std::uint32_t unit) const;
   void choose_homes();
@@ -154,6 +161,10 @@ class Engine {
   Result<> stop_if_failed(Result<> result);
   Result<> stop_after(Result<> result);
 
+  void record_unit(const char* what, std::uint32_t unit, std::int64_t begin_ns);
+  void warn_beyond_limit(std::uint32_t unit);
+
+  [[nodiscard]] std::vector<Block> cut(const UnitPlan& units) const;
   [[nodiscard]] std::uint64_t model_bytes(const UnitPlan& units) const;  // on the host
   enum class Against : std::uint8_t { budgets, this_machine };  // what a plan must fit; this machine has budgets, too
   Result<MemoryPlan> plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const;

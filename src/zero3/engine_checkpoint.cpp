@@ -211,6 +211,7 @@ Result<> Engine::finish_load(int timeout_ms) {
   const std::lock_guard lock(mutex_);
   phase_ = Phase::ready;
   committed_->restore.reset();
+  if (committed_->flow) committed_->flow->forget_values();
   return stop_after(std::move(*finished));
 }
 

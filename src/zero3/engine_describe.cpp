@@ -10,6 +10,21 @@ namespace {
 
 using nlohmann::json;
 
+// A limit that is none is null.
+json limit_of(std::uint64_t elements) { return elements == PlanLimits::kNone ? json() : json(elements); }
+
+json live_of(const UnitFlow& flow) {
+  return {{"max_elements", limit_of(flow.limits().max_live_elements)},
+          {"max_reuse_distance_elements", limit_of(flow.limits().max_reuse_distance_elements)},
+          {"prefetch_elements", limit_of(flow.limits().prefetch_elements)},
+          {"plans_made", flow.plans_made()}};
+}
+
+json uses_of(const UnitFlow& flow, std::uint32_t unit) {
+  const UseCounts counts = flow.counts(unit);
+  return {{"hits", counts.hits}, {"fetches", counts.fetches}, {"unexpected", flow.differing(unit)}};
+}
+
 json units_of(const UnitPlan& plan, const std::vector<ParamSpec>& params) {
   json units = json::array();
   for (const Unit& unit : plan.units) {
@@ -30,6 +45,7 @@ json bytes_of_plan(const MemoryPlan& memory, std::uint64_t model_bytes) {
           {"staging_bytes", memory.states.staging_bytes},
           {"nvme_bytes", memory.states.nvme_bytes},
           {"device_bytes", memory.device_bytes},
+          {"live_bytes", memory.live_bytes},
           {"slabs", memory.slab_count},
           {"param_slabs", memory.plane_slab_count},
           {"pinned_fraction", memory.pinned_fraction}};
@@ -65,7 +81,7 @@ Result<std::string> Engine::plan() {
   if (params_.empty()) return fail(ORLOP_OUT_OF_ORDER, "plan: on 0 parameters: register at least one first");
   choose_homes();
   TRY_ASSIGN(const UnitPlan units, plan_units(params_, options_.config.unit_elements));
-  const auto blocks = cut_blocks(units, communicator_->rank(), communicator_->world_size());
+  const auto blocks = cut(units);
   TRY_ASSIGN(const MemoryPlan memory, plan_memory(units, blocks, Against::budgets));
   json out = bytes_of_plan(memory, model_bytes(units));
   out["blocks"] = blocks.size();
@@ -82,6 +98,12 @@ std::string Engine::describe() {
   if (committed_ != nullptr) {
     const Committed& c = *committed_;
     out["units"] = units_of(c.units, params_);
+    if (c.flow) {
+      out["live"] = live_of(*c.flow);
+      for (std::uint32_t unit = 0; unit < c.units.units.size(); ++unit) {
+        if (c.units.units[unit].home == Home::store) out["units"][unit]["uses"] = uses_of(*c.flow, unit);
+      }
+    }
     out["blocks"] = c.blocks.size();
     out["memory"] = bytes_of_plan(c.memory, c.model_bytes);
     out["states"] = json::parse(c.states->describe());

@@ -70,12 +70,11 @@ Result<> Engine::take_from_device(std::uint32_t id, const void* gradient, Dtype 
   return {};
 }
 
-bool Engine::has_stored_params() const { return committed_->memory.plane_slab_count != 0; }
-
-// The update's first reads are issued while the backward pass still runs, unless they would stand in the way of parameters
+// The update's first reads are issued while the backward pass still runs, once they do not stand in the way of parameters
 // that the pass still wants.
 Result<> Engine::prefetch_states() {
-  if (is_external() || has_stored_params() || committed_->prefetched || !committed_->grads->is_last_micro_batch()) return {};
+  if (is_external() || committed_->prefetched || !committed_->grads->is_last_micro_batch()) return {};
+  if (committed_->flow && committed_->flow->reads_more()) return {};
   committed_->prefetched = true;
   return stop_if_failed(committed_->states->prefetch(committed_->update->order()));
 }
@@ -89,7 +88,12 @@ Result<bool> Engine::backward_end() {
                 "backward end: on micro-batch {} of {}: call orlop_step or orlop_grad_discard first",
                 grads.micro_batches() + 1, grads.micro_batches());
   }
-  return grads.end_micro_batch();
+  const bool is_boundary = grads.end_micro_batch();
+  if (committed_->flow) {
+    committed_->flow->end_pass();
+    if (!is_boundary) TRY(stop_if_failed(committed_->flow->read_ahead()));
+  }
+  return is_boundary;
 }
 
 Result<> Engine::grad_discard() {
@@ -167,7 +171,7 @@ Result<> Engine::step(double loss_scale, bool is_own_scale) {
     if (is_own_scale) scaler_.note_good_step();
   }
   if (!is_external() || report_.skipped) c.grads->clear();
-  TRY(c.flow->begin_step());
+  if (c.flow) TRY(c.flow->read_ahead());
   account(begin_ns, sweep);
   return {};
 }

@@ -45,7 +45,7 @@ Manifest manifest_of(const std::vector<ParamSpec>& params) {
     const auto unit = static_cast<std::uint32_t>(manifest.units.size());
     manifest.units.push_back(param.dtype);
     manifest.params.push_back({param.name, param.dtype, param.numel, Training::trainable, unit, 0});
-    cut_range(unit, {0, align_up(param.numel, kShardGrain)}, blocks);
+    cut_range(unit, {0, align_up(param.numel, kShardGrain)}, kBlockElements, blocks);
   }
   for (const Block& block : blocks) {
     SavedBlock saved;

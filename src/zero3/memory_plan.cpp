@@ -24,12 +24,32 @@ MemoryPlan plan_of(const MemoryDemand& demand, Slabs slabs, Residence residence)
   plan.plane_slab_count = fetched_blocks(demand.blocks, residence) == 0 ? 0 : slabs.of_planes;
   plan.states = swap::tiered_states_use(specs_of(demand.blocks), residence, plan.slab_count, plan.plane_slab_count,
                                         demand.drive_count);
+  plan.live_bytes = demand.live.least_bytes;
   plan.host_bytes = demand.flat.host + demand.table_bytes + plan.states.host_bytes;
   plan.device_bytes = demand.flat.device;
+  (demand.live.is_on_host ? plan.host_bytes : plan.device_bytes) += plan.live_bytes;
   plan.pinned_fraction = saved_fraction(demand.blocks, residence);
   plan.residence = std::move(residence);
   if (plan.states.nvme_bytes == 0) plan.slab_count = 0;
   return plan;
+}
+
+std::uint64_t host_limit(const MemoryLimits& limits) { return limits.host_budget.value_or(limits.host_available); }
+std::uint64_t device_limit(const MemoryLimits& limits) { return limits.device_budget.value_or(limits.device_available); }
+
+// By what nothing else needs.
+void widen_live(const LiveDemand& live, const MemoryLimits& limits, MemoryPlan& plan) {
+  std::uint64_t& taken = live.is_on_host ? plan.host_bytes : plan.device_bytes;
+  const std::uint64_t free = (live.is_on_host ? host_limit(limits) : device_limit(limits)) - taken;
+  const std::uint64_t more = std::min(free, live.most_bytes - live.least_bytes);
+  plan.live_bytes += more;
+  taken += more;
+}
+
+// The part of a sentence that says what units in use need; none where all parameters are in memory anyway.
+std::string live_part(const LiveDemand& live) {
+  if (live.least_bytes == 0) return {};
+  return fmt::format(", the largest unit of the store while in use (\"{}\") {}", live.largest, live.least_bytes);
 }
 
 // The next smaller choice; false where there is none.
@@ -46,14 +66,14 @@ bool shrink(const MemoryDemand& demand, Slabs& slabs) {
 
 std::string parts_of(const MemoryDemand& demand, const MemoryPlan& plan) {
   const std::uint64_t held = plan.states.host_bytes - plan.states.staging_bytes;
-  return fmt::format("parameters and gradients {}, optimizer states and their tables {}, {} slabs {}, engine {}",
-                     demand.flat.host, held, plan.slab_count + plan.plane_slab_count, plan.states.staging_bytes,
-                     demand.table_bytes);
+  return fmt::format("parameters and gradients {}{}, optimizer states and their tables {}, {} slabs {}, engine {}",
+                     demand.flat.host, demand.live.is_on_host ? live_part(demand.live) : "", held,
+                     plan.slab_count + plan.plane_slab_count, plan.states.staging_bytes, demand.table_bytes);
 }
 
 Result<> fits_host(const MemoryDemand& demand, const MemoryLimits& limits, const MemoryPlan& plan) {
   const bool has_budget = limits.host_budget.has_value();
-  const std::uint64_t limit = has_budget ? *limits.host_budget : limits.host_available;
+  const std::uint64_t limit = host_limit(limits);
   if (plan.host_bytes <= limit) return {};
   const char* const remedy = !is_offloaded(demand) ? "put the optimizer states on disk (offload_optimizer.device \"nvme\")"
                              : demand.pinned.value_or(0) > 0 ? "lower orlop.memory.pinned"
@@ -72,13 +92,13 @@ Result<> fits_nvme(const MemoryLimits& limits, const MemoryPlan& plan) {
               *limits.nvme_budget, plan.states.nvme_bytes, plan.states.nvme_bytes - *limits.nvme_budget);
 }
 
-Result<> fits_device(const MemoryLimits& limits, const MemoryPlan& plan) {
+Result<> fits_device(const MemoryDemand& demand, const MemoryLimits& limits, const MemoryPlan& plan) {
   if (plan.device_bytes == 0) return {};
-  const std::uint64_t limit = limits.device_budget ? *limits.device_budget : limits.device_available;
+  const std::uint64_t limit = device_limit(limits);
   if (plan.device_bytes <= limit) return {};
-  return fail(ORLOP_NO_MEMORY, "device memory: on {} ({} bytes): parameters need {} bytes, {} bytes too many",
+  return fail(ORLOP_NO_MEMORY, "device memory: on {} ({} bytes): parameters need {} bytes ({} in memory{}), {} bytes too many",
               limits.device_budget ? "the budget orlop.memory.device" : "what the device has free", limit,
-              plan.device_bytes, plan.device_bytes - limit);
+              plan.device_bytes, demand.flat.device, live_part(demand.live), plan.device_bytes - limit);
 }
 
 constexpr int kPinTries = 8;
@@ -109,7 +129,8 @@ Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& l
   if (may_pin) plan = pin_what_fits(demand, *limits.host_budget, slabs, std::move(plan));
   TRY(fits_host(demand, limits, plan));
   TRY(fits_nvme(limits, plan));
-  TRY(fits_device(limits, plan));
+  TRY(fits_device(demand, limits, plan));
+  widen_live(demand.live, limits, plan);
   return plan;
 }
 

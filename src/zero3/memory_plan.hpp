@@ -19,6 +19,14 @@ struct SlabRange {
   unsigned most;
 };
 
+// Parameters of the store in memory of the program's, on its device: in use, or kept for their next use.
+struct LiveDemand {
+  std::uint64_t least_bytes = 0;  // of the largest unit
+  std::uint64_t most_bytes = 0;   // that the limits allow
+  std::string largest;            // the name of what the largest unit holds
+  bool is_on_host = true;
+};
+
 struct MemoryDemand {
   FlatBytes flat;             // parameters and gradients
   std::uint64_t table_bytes;  // of the engine itself
@@ -27,6 +35,7 @@ struct MemoryDemand {
   SlabRange plane_slabs = {0, 0};  // for parameters in the store; as many as fit
   std::optional<double> pinned;    // the share of what is offloaded that is to be in memory; none: what fits the budget
   std::size_t drive_count = 1;
+  LiveDemand live;                 // more than the least of what everything else leaves
 };
 
 struct MemoryLimits {
@@ -42,14 +51,16 @@ struct MemoryPlan {
   unsigned plane_slab_count = 0;
   Residence residence;
   double pinned_fraction = 0;  // see saved_fraction()
+  std::uint64_t live_bytes = 0;  // of these, on the host or on the device
   std::uint64_t host_bytes = 0;
   std::uint64_t device_bytes = 0;
   swap::TierUse states;
 };
 
-// As many slabs as fit, up to swap::kDefaultSlabs, unless their number is fixed; those for parameters give way first. What
-// is left of a host budget then holds of the offloaded planes as many as fit, which are in no store. Errors:
-// ORLOP_NO_MEMORY or ORLOP_NO_SPACE with every part and the exact shortfall.
+// As many slabs as fit beside the largest unit, up to swap::kDefaultSlabs, unless their number is fixed; those for
+// parameters give way first. What is left of a host budget then holds of the offloaded planes as many as fit, which are in
+// no store, and what is left of that, live units. Errors: ORLOP_NO_MEMORY or ORLOP_NO_SPACE with every part and the exact
+// shortfall.
 Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& limits);
 
 }  // namespace orlop::zero3

@@ -180,7 +180,7 @@ Result<> Update::visit(const swap::Visit& visit, std::span<const kernels::StepCo
     for (std::size_t chunk = begin; chunk < end; ++chunk) update_chunk(visit, chunk, constants);
   });
   adopted_[visit.block] = true;
-  return copy_out(visit.block);
+  return copy_out(visit);
 }
 
 void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
@@ -203,6 +203,20 @@ void Update::update_chunk(const swap::Visit& visit, std::uint64_t chunk,
   } else {
     adopt_verified(work, visit.recorded[chunk], visit.read[chunk], visit.written[chunk]);
   }
+  const bool is_sound = visit.recorded.empty() || visit.read[chunk] == visit.recorded[chunk];
+  if (unit.home == Home::store && is_sound) renew(visit, range);
+}
+
+// A unit of the store that is in memory has its new values there, too, as the chunk is still in cache.
+void Update::renew(const swap::Visit& visit, Range chunk) const {
+  const Block& block = parts_.blocks[visit.block];
+  const Unit& unit = parts_.plan.units[block.unit];
+  std::byte* const values = parts_.live.values_of(block.unit);
+  const Range in_unit = intersect({block.range.begin + chunk.begin, block.range.begin + chunk.end}, {0, unit.content});
+  if (values == nullptr || in_unit.empty() || !parts_.device.is_host_addressable()) return;
+  const std::uint64_t element = bytes_of(unit.dtype);
+  std::memcpy(values + in_unit.begin * element,
+              params_of(parts_, visit.block, visit.memory) + chunk.begin * element, in_unit.size() * element);
 }
 
 void Update::find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::StepConstants> constants,
@@ -237,15 +251,23 @@ void Update::adopt(std::uint32_t block, const swap::BlockMemory& memory) {
   adopted_[block] = true;
 }
 
-// The updated parameters of a block, on their way to a device that does not share the host's memory.
-Result<> Update::copy_out(std::uint32_t index) {
-  const Block& block = parts_.blocks[index];
-  if (parts_.device.is_host_addressable() || parts_.plan.units[block.unit].home == Home::store) return {};
-  const std::uint64_t element = bytes_of(parts_.plan.units[block.unit].dtype);
-  const std::uint64_t offset = block.range.begin * element;
-  return parts_.device.copy(parts_.buffers.device_params(block.unit) + offset,
-                            parts_.buffers.host_params(block.unit) + offset, block.range.size() * element,
-                            device::CopyKind::host_to_device, stream_);
+// The updated parameters of a block, on their way to a device that does not share the host's memory. What the store lends
+// is waited for.
+Result<> Update::copy_out(const swap::Visit& visit) {
+  if (parts_.device.is_host_addressable()) return {};
+  const Block& block = parts_.blocks[visit.block];
+  const Unit& unit = parts_.plan.units[block.unit];
+  const bool is_stored = unit.home == Home::store;
+  std::byte* const to = is_stored ? parts_.live.values_of(block.unit) : parts_.buffers.device_params(block.unit);
+  const bool is_sound = !is_stored || std::ranges::equal(visit.read, visit.recorded);
+  if (to == nullptr || !is_sound) return {};
+  const std::uint64_t element = bytes_of(unit.dtype);
+  const Range part = is_stored ? intersect(block.range, {0, unit.content}) : block.range;
+  TRY(parts_.device.copy(to + part.begin * element, params_of(parts_, visit.block, visit.memory), part.size() * element,
+                         device::CopyKind::host_to_device, stream_));
+  if (!is_stored) return {};
+  TRY(parts_.device.record(copied_, stream_));
+  return parts_.device.synchronize(copied_);
 }
 
 }  // namespace orlop::zero3

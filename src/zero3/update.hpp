@@ -12,6 +12,7 @@
 #include "swap/states.hpp"
 #include "zero3/blocks.hpp"
 #include "zero3/flat_buffers.hpp"
+#include "zero3/live_units.hpp"
 
 namespace orlop::zero3 {
 
@@ -23,6 +24,7 @@ struct UpdateParts {
   std::span<const Block> blocks;
   std::span<const ParamSpec> params;
   const FlatBuffers& buffers;
+  const LiveUnits& live;
   const cpu_adam::Workers& workers;
   device::Device& device;
   cpu_adam::Isa isa;
@@ -43,7 +45,8 @@ class Update {
   // The order in which a sweep visits the blocks; the same every step, so that the next one's reads can start early.
   [[nodiscard]] std::span<const std::uint32_t> order() const { return order_; }
 
-  // Updates every block in place: states through `states`, parameters in the flat buffers and on the device.
+  // Updates every block in place: states through `states`, parameters in the flat buffers, on the device, and where
+  // units of the store are in memory.
   // `constants` by group number. `before` (may be empty) is called before a block is changed.
   Result<swap::SweepReport> run(swap::States& states, std::span<const kernels::StepConstants> constants,
                                 const std::function<void(std::uint32_t block)>& before,
@@ -66,7 +69,8 @@ class Update {
   void find_stretches(std::uint32_t block, Range chunk, std::span<const kernels::StepConstants> constants,
                       std::vector<cpu_adam::Stretch>& stretches) const;
   [[nodiscard]] cpu_adam::PlaneSpan span_of(std::uint32_t block, const swap::BlockMemory& memory, Range chunk) const;
-  Result<> copy_out(std::uint32_t block);
+  void renew(const swap::Visit& visit, Range chunk) const;
+  Result<> copy_out(const swap::Visit& visit);
 
   UpdateParts parts_;
   std::vector<std::uint32_t> order_;

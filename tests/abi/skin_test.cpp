@@ -41,6 +41,31 @@ TEST(Skin, ThrowsTheSentence) {
   }
 }
 
+TEST(Skin, LendsUnitsOfTheStore) {
+  std::string name = (std::filesystem::temp_directory_path() / "orlop-skin-XXXXXX").string();
+  const std::string directory = ::mkdtemp(name.data());
+  orlop::Engine engine(R"({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0,
+                           "offload_param": {"device": "nvme"},
+                           "offload_optimizer": {"device": "nvme", "nvme_path": ")" + directory + R"("}}})");
+  const std::uint32_t id = engine.register_param("w", ORLOP_F32, 2);
+  engine.commit();
+  const std::array<float, 2> values = {1, 2};
+  engine.write(id, ORLOP_PLANE_PARAM, 0, 2, ORLOP_F32, values.data());
+  const auto [unit, first] = engine.place(id);
+  EXPECT_NE(engine.unit(unit).flags & ORLOP_UNIT_STORED, 0u);
+  std::vector<float> memory(engine.unit(unit).elements);
+  EXPECT_TRUE(engine.make_room(unit).empty());
+  engine.unshard(unit, ORLOP_USE_FORWARD, memory.data());
+  EXPECT_EQ(memory[first + 1], 2);
+  EXPECT_TRUE(engine.reshard(unit)) << "there is room";
+  engine.unshard(unit, ORLOP_USE_BACKWARD, memory.data());
+  engine.give_up(unit);
+  EXPECT_EQ(engine.stats().unit_hits, 1u);
+  EXPECT_EQ(engine.stats().live_bytes, 0u);
+  engine.close();
+  std::filesystem::remove_all(directory);
+}
+
 TEST(Skin, ImportsWhatAnEngineLoads) {
   std::string name = (std::filesystem::temp_directory_path() / "orlop-skin-XXXXXX").string();
   const std::string directory = ::mkdtemp(name.data());

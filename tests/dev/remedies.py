@@ -10,8 +10,9 @@ REMEDIES = {
         "The limit is the machine's or the control group's, whichever is lower; a container's is its `--memory`."
     ),
     "host memory: on a table of the engine: the system has none left": "See problem 9: another program took it.",
-    "device memory: on … (… bytes): parameters need … bytes, … bytes too many": (
-        "Parameters stay on the device in this version: 2 bytes each in bf16 and fp16, 4 in fp32."
+    "device memory: on … (… bytes): parameters need … bytes (… in memory…), … bytes too many": (
+        "Parameters are there: 2 bytes each in bf16 and fp16, 4 in fp32. Those that live in the store "
+        '(`"offload_param": {"device": "nvme"}`) only while they are in use or kept, at least the largest unit.'
     ),
     "arena: … in small pages: transparent huge pages are off; …": "See the doctor's fix.",
     "arena: … of … are in huge pages: memory is fragmented; direct I/O into the rest is slower": (

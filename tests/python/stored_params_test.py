@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def stored(store: Path, threshold: int = 0, **changes: Any) -> dict[str, Any]:
+def stored(store: Path, threshold: int = 0, live_parameters: int = 0, **changes: Any) -> dict[str, Any]:
     return config(
         zero_optimization={
             "stage": 3,
             "offload_optimizer": {"device": "nvme", "nvme_path": str(store)},
             "offload_param": {"device": "nvme"},
             "stage3_param_persistence_threshold": threshold,
+            "stage3_max_live_parameters": live_parameters,
         },
         **{"orlop": {"unit_elements": 1}} | changes,  # as many units as there are modules
     )

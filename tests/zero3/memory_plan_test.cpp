@@ -20,7 +20,9 @@ const std::vector<BlockUse> kOnNvme(10, {{kBlockElements, kStates}, kStates, {},
 const swap::PlaneSet kParam = {swap::Plane::param};
 const std::vector<BlockUse> kAllOnNvme(10, {{kBlockElements, kStates | kParam}, kStates | kParam, kParam, true});
 
-MemoryDemand demand(const std::vector<BlockUse>& blocks, unsigned slabs = 0) { return {{100_MiB, 0}, 1_MiB, blocks, slabs, {}, {}}; }
+MemoryDemand demand(const std::vector<BlockUse>& blocks, unsigned slabs = 0) {
+  return {{100_MiB, 0}, 1_MiB, blocks, slabs, {}, {}, {}};
+}
 
 MemoryLimits limits(std::optional<std::uint64_t> host = {}) { return {host, {}, {}, 8_GiB, 0}; }
 
@@ -143,6 +145,49 @@ TEST(MemoryPlan, AShareThatIsAskedForIsPinnedWholeAndSpreadOut) {
   const auto refused = plan_memory(half, limits(plan->host_bytes / 2));
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("orlop.memory.pinned"));
+}
+
+// Nothing is pinned.
+MemoryDemand with_live(std::uint64_t least, std::uint64_t most) {
+  auto demanded = demand(kOnNvme);
+  demanded.pinned = 0;
+  demanded.live = {least, most, "head.weight", true};
+  return demanded;
+}
+
+TEST(MemoryPlan, LiveUnitsGetWhatTheRestLeavesUpToTheirLimit) {
+  const auto without = plan_memory(demand(kOnNvme), limits())->host_bytes;
+  const auto plan = plan_memory(with_live(10_MiB, 50_MiB), limits(without + 30_MiB));
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->slab_count, swap::kDefaultSlabs);
+  EXPECT_EQ(plan->live_bytes, 30_MiB);
+  EXPECT_EQ(plan->host_bytes, without + 30_MiB);
+  EXPECT_EQ(plan_memory(with_live(10_MiB, 50_MiB), limits(1_GiB))->live_bytes, 50_MiB);
+}
+
+TEST(MemoryPlan, TheLargestUnitComesBeforeMoreSlabs) {
+  const auto smallest = plan_memory(demand(kOnNvme, swap::kMinimumSlabs), limits())->host_bytes;
+  const auto plan = plan_memory(with_live(10_MiB, 50_MiB), limits(smallest + 10_MiB));
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->slab_count, swap::kMinimumSlabs);
+  EXPECT_EQ(plan->live_bytes, 10_MiB);
+  const auto refused = plan_memory(with_live(10_MiB, 50_MiB), limits(smallest + 10_MiB - 1));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("the largest unit of the store while in use (\"head.weight\") 10485760"));
+  EXPECT_THAT(refused.error().message, HasSubstr(" 1 bytes too many"));
+}
+
+TEST(MemoryPlan, UnitsThatAModelOnADeviceUsesCountThere) {
+  auto demanded = with_live(1_GiB, 3_GiB);
+  demanded.live.is_on_host = false;
+  auto free = limits();
+  free.device_available = 2_GiB;
+  const auto plan = plan_memory(demanded, free);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->device_bytes, 2_GiB);
+  EXPECT_EQ(plan->host_bytes, plan_memory(demand(kOnNvme), limits())->host_bytes);
+  free.device_budget = 1_GiB - 1;
+  EXPECT_THAT(plan_memory(demanded, free).error().message, HasSubstr("head.weight"));
 }
 
 }  // namespace

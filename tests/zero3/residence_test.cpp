@@ -54,9 +54,9 @@ void fetch_all(Engine& engine, std::size_t params) {
     const Unit info = engine.unit(unit).value();
     if (info.home != Home::store || info.params.front() != id) continue;
     std::vector<std::byte> memory(info.content * bytes_of(info.dtype));
-    const auto fetched = engine.unshard(unit, memory.data(), {});
+    const auto fetched = engine.unshard(unit, Use::forward, memory.data(), {});
     ASSERT_TRUE(fetched) << fetched.error().message;
-    ASSERT_TRUE(engine.reshard(unit));
+    ASSERT_TRUE(engine.reshard(unit, AfterUse::given_up));
   }
 }
 

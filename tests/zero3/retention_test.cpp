@@ -12,7 +12,7 @@ using testing::ElementsAre;
 
 constexpr std::size_t kSteps = 4;
 
-Residence empty_memory(std::size_t unit_count, std::uint64_t room) {
+ResidentUnits empty_memory(std::size_t unit_count, std::uint64_t room) {
   return {std::vector<bool>(unit_count), std::vector<bool>(unit_count), room};
 }
 
@@ -21,7 +21,7 @@ Residence empty_memory(std::size_t unit_count, std::uint64_t room) {
 std::uint64_t bytes_of_steps(const RandomTrace& t, EvictionOrder order) {
   const UseTrace trace = t.trace();
   const PlanInput input{trace, t.units, {.max_live_elements = t.room}, {}};
-  Residence memory = empty_memory(t.units.size(), t.room);
+  ResidentUnits memory = empty_memory(t.units.size(), t.room);
   std::uint64_t bytes = 0;
   for (std::size_t step = 0; step < kSteps; ++step) {
     const Retention found = retain(input, memory, order);
@@ -65,7 +65,7 @@ TEST(Retention, IsNearTheFewestBytesForUnitsOfManySizes) {
 }
 
 TEST(Retention, TheChosenOrderNeverFetchesMoreThanAnother) {
-  const auto bytes_of = [](const PlanInput& input, const Residence& start, EvictionOrder order) {
+  const auto bytes_of = [](const PlanInput& input, const ResidentUnits& start, EvictionOrder order) {
     std::uint64_t bytes = 0;
     const auto fetches = count_fetches(input, start, order, 0);
     for (std::size_t unit = 0; unit < fetches.size(); ++unit)
@@ -78,7 +78,7 @@ TEST(Retention, TheChosenOrderNeverFetchesMoreThanAnother) {
     const RandomTrace t = random_trace(random, Sizes::different);
     const UseTrace trace = t.trace();
     const PlanInput input{trace, t.units, {.max_live_elements = t.room}, {}};
-    const Residence start = empty_memory(t.units.size(), t.room);
+    const ResidentUnits start = empty_memory(t.units.size(), t.room);
     const EvictionOrder chosen = choose_order(input, start);
     is_ever_another = is_ever_another || chosen != EvictionOrder::furthest_next_use;
     for (const EvictionOrder order :
@@ -92,7 +92,7 @@ TEST(Retention, TheChosenOrderNeverFetchesMoreThanAnother) {
 TEST(Retention, WhatTheStepFindsAndHasNoRoomForIsReleased) {
   const UseTrace trace({{0, UseKind::forward}, {1, UseKind::forward}}, 3);
   const std::vector<UnitSize> units(3, {1, 2});
-  Residence start = empty_memory(3, 2);
+  ResidentUnits start = empty_memory(3, 2);
   start.is_resident = {true, true, true};
   const Retention found = retain({trace, units, {}, {}}, start, EvictionOrder::furthest_next_use);
   EXPECT_THAT(found.released, ElementsAre(2));  // not in the trace
@@ -129,7 +129,7 @@ TEST(Retention, SmallUnitsStayWhenALargeOneMakesTheirRoom) {
 TEST(Retention, AHeldUnitIsFetchedOnceAndTakesNoRoom) {
   const UseTrace trace({{0, UseKind::forward}, {1, UseKind::forward}, {0, UseKind::backward}}, 2);
   const std::vector<UnitSize> units(2, {1, 2});
-  Residence start = empty_memory(2, 1);
+  ResidentUnits start = empty_memory(2, 1);
   start.is_held[0] = true;
   const Retention found = retain({trace, units, {}, {}}, start, EvictionOrder::furthest_next_use);
   EXPECT_THAT(found.is_hit, ElementsAre(false, false, true, true, true, true));

@@ -16,7 +16,7 @@ struct Case {
   UseTrace trace = trace_of(1);
   PlanLimits limits;
   DriveRates rates{10, 5};
-  Residence start{std::vector<bool>(3), std::vector<bool>(3), 20};
+  ResidentUnits start{std::vector<bool>(3), std::vector<bool>(3), 20};
 
   static UseTrace trace_of(double compute_seconds) {
     return {{{0, UseKind::forward, compute_seconds},

@@ -5,7 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "zero3/training.hpp"
+#include "zero3/program.hpp"
 
 namespace orlop::zero3 {
 namespace {
@@ -31,38 +31,30 @@ std::unique_ptr<Engine> open(const std::string& config, const std::vector<ParamS
   return engine ? std::move(*engine) : nullptr;
 }
 
-bool is_stored(Engine& engine, std::uint32_t id) {
-  return engine.unit(engine.place(id).value().first).value().home == Home::store;
-}
-
 // A parameter by way of its unit, as a model would get it.
 std::vector<std::byte> unsharded(Engine& engine, std::uint32_t id, std::uint64_t numel) {
   const auto [unit, first] = engine.place(id).value();
   const Unit info = engine.unit(unit).value();
   std::vector<std::byte> whole(info.content * bytes_of(info.dtype));
-  const auto filled = engine.unshard(unit, whole.data(), {});
+  const auto filled = engine.unshard(unit, Use::access, whole.data(), {});
   EXPECT_TRUE(filled) << filled.error().message;
-  EXPECT_TRUE(engine.reshard(unit));
+  EXPECT_TRUE(engine.reshard(unit, AfterUse::given_up));
   const auto begin = whole.begin() + static_cast<std::ptrdiff_t>(first * bytes_of(info.dtype));
   return {begin, begin + static_cast<std::ptrdiff_t>(numel * bytes_of(info.dtype))};
 }
 
-// One pass forward and one backward over the stored units.
+// One pass forward and one backward over the stored units, of which none is kept.
 void compute(Engine& engine, std::size_t params) {
-  std::vector<std::uint32_t> units;
-  for (std::uint32_t id = 0; id < params; ++id) {
-    const std::uint32_t unit = engine.place(id).value().first;
-    if (is_stored(engine, id) && (units.empty() || units.back() != unit)) units.push_back(unit);
-  }
-  auto backwards = units;
-  std::reverse(backwards.begin(), backwards.end());
-  units.insert(units.end(), backwards.begin(), backwards.end());
-  for (const std::uint32_t unit : units) {
+  std::vector<std::uint32_t> units = stored_units(engine, params);
+  const auto use = [&](std::uint32_t unit, Use kind) {
     const Unit info = engine.unit(unit).value();
     std::vector<std::byte> memory(info.content * bytes_of(info.dtype));
-    ASSERT_TRUE(engine.unshard(unit, memory.data(), {}));
-    ASSERT_TRUE(engine.reshard(unit));
-  }
+    ASSERT_TRUE(engine.unshard(unit, kind, memory.data(), {}));
+    ASSERT_TRUE(engine.reshard(unit, AfterUse::given_up));
+  };
+  for (const std::uint32_t unit : units) use(unit, Use::forward);
+  std::reverse(units.begin(), units.end());
+  for (const std::uint32_t unit : units) use(unit, Use::backward);
 }
 
 class StoredParams : public ::testing::TestWithParam<Dtype> {
@@ -184,7 +176,8 @@ TEST(StoredParamsOf, NeedNoMemoryOfTheirOwn) {
 TEST(StoredParamsOf, MoveTwentyEightBytesPerParameterAndStepInBf16) {
   const TemporaryDirectory directory;
   const auto params = small_model(Dtype::bf16);
-  const auto engine = open(stored_config(directory, R"(, "stage3_param_persistence_threshold": 0)"), params);
+  const auto engine = open(stored_config(directory, R"(, "stage3_param_persistence_threshold": 0,
+                                                      "stage3_max_live_parameters": 0)"), params);
   write_initial(*engine, params);
   const auto before = engine->stats();
   for (unsigned s = 0; s < 3; ++s) {
@@ -220,11 +213,11 @@ TEST(StoredParamsOf, AFlippedByteIsFoundWhenTheUnitIsFetched) {
   }
   const auto [unit, first] = engine->place(0).value();
   std::vector<std::byte> memory(engine->unit(unit).value().content * 2);
-  const auto filled = engine->unshard(unit, memory.data(), {});
+  const auto filled = engine->unshard(unit, Use::forward, memory.data(), {});
   ASSERT_FALSE(filled);
   EXPECT_EQ(filled.error().status, ORLOP_CORRUPT);
   EXPECT_THAT(filled.error().message, HasSubstr("plane param"));
-  EXPECT_FALSE(engine->unshard(unit, memory.data(), {})) << "the engine has stopped";
+  EXPECT_FALSE(engine->unshard(unit, Use::forward, memory.data(), {})) << "the engine has stopped";
 }
 
 TEST(StoredParamsOf, UnitsInMemoryAndUnknownOnesAreRefused) {
@@ -233,8 +226,8 @@ TEST(StoredParamsOf, UnitsInMemoryAndUnknownOnesAreRefused) {
   const auto engine = open(stored_config(directory), params);
   std::vector<std::byte> memory(1 << 20);
   const std::uint32_t in_memory = engine->place(1).value().first;
-  EXPECT_THAT(engine->unshard(in_memory, memory.data(), {}).error().message, HasSubstr("use orlop_param_address"));
-  EXPECT_THAT(engine->reshard(99).error().message, HasSubstr("on unit 99"));
+  EXPECT_THAT(engine->unshard(in_memory, Use::forward, memory.data(), {}).error().message, HasSubstr("use orlop_param_address"));
+  EXPECT_THAT(engine->reshard(99, AfterUse::given_up).error().message, HasSubstr("on unit 99"));
   EXPECT_THAT(engine->address(0).error().message, HasSubstr("it lives in the store"));
   EXPECT_TRUE(engine->address(1));
 }

@@ -46,10 +46,11 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(plan, indent=1))
         return 0
-    tables = plan["host_bytes"] - plan["model_bytes"] - plan["states_host_bytes"]
+    tables = plan["host_bytes"] - plan["model_bytes"] - plan["states_host_bytes"] - plan["live_bytes"]
     rows = [
         ("host memory", size(plan["host_bytes"]), str(plan["host_bytes"])),
         ("  parameters and gradients", size(plan["model_bytes"]), str(plan["model_bytes"])),
+        ("  parameters of the store, in use or kept", size(plan["live_bytes"]), str(plan["live_bytes"])),
         ("  optimizer states, or their staging", size(plan["states_host_bytes"]), str(plan["states_host_bytes"])),
         ("  tables and checkpoint buffers", size(tables), str(tables)),
         ("NVMe", size(plan["nvme_bytes"]), str(plan["nvme_bytes"])),

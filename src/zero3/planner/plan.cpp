@@ -11,13 +11,13 @@ namespace orlop::zero3 {
 namespace {
 
 // Nothing held, nothing there.
-Residence empty_memory(const PlanInput& input) {
+ResidentUnits empty_memory(const PlanInput& input) {
   const std::size_t count = input.units.size();
   return {std::vector<bool>(count), std::vector<bool>(count), input.limits.max_live_elements};
 }
 
 // In the order of first use, with what steps that repeat would fetch.
-std::vector<PinCandidate> pin_candidates(const PlanInput& input, const Residence& start) {
+std::vector<PinCandidate> pin_candidates(const PlanInput& input, const ResidentUnits& start) {
   const auto fetches = count_fetches(input, start, EvictionOrder::furthest_next_use, 1);
   std::vector<PinCandidate> candidates;
   for (std::size_t position = 0; position < input.trace.size(); ++position) {
@@ -36,7 +36,7 @@ Plan::Plan(const PlanInput& input, std::span<const UnitIndex> resident)
       units_(input.units.begin(), input.units.end()),
       limits_(input.limits),
       distance_(input.trace, input.units) {
-  Residence start = empty_memory(input);
+  ResidentUnits start = empty_memory(input);
   hold(input, start);
   is_held_ = start.is_held;
   const EvictionOrder order = choose_order(input, start);
@@ -46,12 +46,16 @@ Plan::Plan(const PlanInput& input, std::span<const UnitIndex> resident)
   is_hit_ = retention.is_hit;
   is_kept_ = retention.is_kept;
   fetches_ = schedule_fetches(input, start, retention);
+  for (const Action& fetch : fetches_) {
+    const bool is_read = fetch.deadline < trace_.size() && units_[fetch.unit].fetch_bytes > 0;
+    if (is_read) reads_end_ = std::max(reads_end_, fetch.deadline + 1);
+  }
   slack_ = zero3::slack_seconds(input, retention);
   list_actions(retention.released, schedule_updates(input, start, fetches_, slack_));
 }
 
 // Fixed by the trace alone, so that the same units are pinned in every step.
-void Plan::hold(const PlanInput& input, Residence& start) {
+void Plan::hold(const PlanInput& input, ResidentUnits& start) {
   for (const UnitIndex unit : persistent_units(input)) {
     start.is_held[unit] = true;
     start.room_elements -= input.units[unit].elements;
@@ -87,19 +91,20 @@ bool Plan::should_keep(UnitIndex unit, std::size_t position, std::uint64_t live_
          distance_.elements(position, next) < limits_.max_reuse_distance_elements;
 }
 
-// Walks over the uses after a position, and collects what is to be read for them.
+// Walks over the uses from one on, and collects what is to be read for them.
 class Plan::ReadAhead {
  public:
-  ReadAhead(const Plan& plan, std::size_t position, const std::vector<bool>& is_resident)
-      : plan_(plan), position_(position), is_resident_(is_resident) {}
+  // `begun`: the first use whose unit counts as used before them.
+  ReadAhead(const Plan& plan, std::size_t first, std::size_t begun, const std::vector<bool>& is_resident)
+      : plan_(plan), first_(first), begun_(begun), is_resident_(is_resident) {}
 
   std::vector<UnitIndex> collect() && {
-    const std::size_t near_end = position_ + 1 + std::min(kNearUses, plan_.trace_.size());
-    for (std::size_t use = position_ + 1; use < near_end; ++use) {
+    const std::size_t near_end = first_ + std::min(kNearUses, plan_.trace_.size());
+    for (std::size_t use = first_; use < near_end; ++use) {
       if (!pass(use)) return std::move(units_);
     }
     const auto far = std::ranges::lower_bound(plan_.fetches_, near_end, {}, &Action::deadline);
-    for (auto fetch = far; fetch != plan_.fetches_.end() && fetch->issue <= position_; ++fetch) {
+    for (auto fetch = far; fetch != plan_.fetches_.end() && fetch->issue <= begun_; ++fetch) {
       if (!add(fetch->unit)) break;
     }
     return std::move(units_);
@@ -112,7 +117,7 @@ class Plan::ReadAhead {
     const UnitIndex unit = plan_.trace_[use % n].unit;
     if (use >= n && plan_.units_[unit].is_updated() && plan_.trace_.is_first(use % n)) return false;
     const std::size_t since = plan_.trace_.last_use(unit, use % n);
-    if (since <= use - position_) return plan_.is_held_[unit] || plan_.is_kept_[use - since];
+    if (since <= use - begun_) return plan_.is_held_[unit] || plan_.is_kept_[use - since];
     return (plan_.is_hit_[use] && is_resident_[unit]) || add(unit);
   }
 
@@ -127,14 +132,19 @@ class Plan::ReadAhead {
   }
 
   const Plan& plan_;
-  const std::size_t position_;
+  const std::size_t first_;
+  const std::size_t begun_;
   const std::vector<bool>& is_resident_;
   std::vector<UnitIndex> units_;
   std::uint64_t elements_ = 0;  // of `units_` and of what was read ahead before
 };
 
 std::vector<UnitIndex> Plan::upcoming(std::size_t position, const std::vector<bool>& is_resident) const {
-  return ReadAhead(*this, position, is_resident).collect();
+  return ReadAhead(*this, position + 1, position, is_resident).collect();
+}
+
+std::vector<UnitIndex> Plan::upcoming_first(const std::vector<bool>& is_resident) const {
+  return ReadAhead(*this, 0, 0, is_resident).collect();
 }
 
 std::vector<UnitIndex> Plan::victims(std::size_t position, std::uint64_t elements,

@@ -44,6 +44,11 @@ class Plan {
   // memory or on their way (`is_resident`, by unit). Stop at the first for which there is no room.
   [[nodiscard]] std::vector<UnitIndex> upcoming(std::size_t position,
                                                 const std::vector<bool>& is_resident) const;
+  // The same before the first use.
+  [[nodiscard]] std::vector<UnitIndex> upcoming_first(const std::vector<bool>& is_resident) const;
+  // Whether the uses of this step, or those after `position`, are expected to read anything.
+  [[nodiscard]] bool reads_at_all() const { return reads_end_ > 0; }
+  [[nodiscard]] bool reads_after(std::size_t position) const { return position + 1 < reads_end_; }
 
   // Which of the `idle` units (in memory, not in use) to evict for so many elements: those used furthest in
   // the future. For a unit needed `needed_in` uses later, only units that are needed still later and that the
@@ -60,7 +65,7 @@ class Plan {
  private:
   class ReadAhead;
 
-  void hold(const PlanInput& input, Residence& start);
+  void hold(const PlanInput& input, ResidentUnits& start);
   void list_actions(std::span<const UnitIndex> released, std::span<const Action> updates);
 
   UseTrace trace_;
@@ -72,6 +77,7 @@ class Plan {
   std::vector<bool> is_hit_;   // by use of this step and the next, as is_kept_
   std::vector<bool> is_kept_;
   std::vector<Action> fetches_;
+  std::size_t reads_end_ = 0;  // behind the last position of this step whose unit is read from the drive for it
   std::vector<Action> actions_;
   std::vector<double> slack_;  // by position
 };

@@ -11,7 +11,7 @@ namespace {
 // before, so that what is there at the start was last used in [0, trace.size()).
 class Sweep {
  public:
-  Sweep(const PlanInput& input, const Residence& start, EvictionOrder order, std::size_t steps)
+  Sweep(const PlanInput& input, const ResidentUnits& start, EvictionOrder order, std::size_t steps)
       : input_(input),
         start_(start),
         order_(order),
@@ -121,7 +121,7 @@ class Sweep {
   }
 
   const PlanInput& input_;
-  const Residence& start_;
+  const ResidentUnits& start_;
   const EvictionOrder order_;
   const ReuseDistance distance_;
   const std::size_t end_;
@@ -132,7 +132,7 @@ class Sweep {
   std::uint64_t live_ = 0;                            // elements in idle_
 };
 
-std::uint64_t bytes_of_steps(const PlanInput& input, const Residence& start, EvictionOrder order) {
+std::uint64_t bytes_of_steps(const PlanInput& input, const ResidentUnits& start, EvictionOrder order) {
   const auto fetches = count_fetches(input, start, order, 0);
   std::uint64_t bytes = 0;
   for (UnitIndex unit = 0; unit < fetches.size(); ++unit)
@@ -150,11 +150,11 @@ ReuseDistance::ReuseDistance(const UseTrace& trace, std::span<const UnitSize> un
   }
 }
 
-Retention retain(const PlanInput& input, const Residence& start, EvictionOrder order) {
+Retention retain(const PlanInput& input, const ResidentUnits& start, EvictionOrder order) {
   return Sweep(input, start, order, 2).run();
 }
 
-std::vector<std::uint32_t> count_fetches(const PlanInput& input, const Residence& start, EvictionOrder order,
+std::vector<std::uint32_t> count_fetches(const PlanInput& input, const ResidentUnits& start, EvictionOrder order,
                                          std::size_t first) {
   const std::size_t n = input.trace.size();
   const Retention found = Sweep(input, start, order, 3).run();
@@ -165,7 +165,7 @@ std::vector<std::uint32_t> count_fetches(const PlanInput& input, const Residence
   return fetches;
 }
 
-EvictionOrder choose_order(const PlanInput& input, const Residence& start) {
+EvictionOrder choose_order(const PlanInput& input, const ResidentUnits& start) {
   EvictionOrder best = EvictionOrder::furthest_next_use;
   std::uint64_t least = bytes_of_steps(input, start, best);
   for (const EvictionOrder order : {EvictionOrder::least_recent_use, EvictionOrder::longest_reuse}) {

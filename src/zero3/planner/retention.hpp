@@ -21,7 +21,7 @@ namespace orlop::zero3 {
 enum class EvictionOrder : std::uint8_t { furthest_next_use, least_recent_use, longest_reuse };
 
 // Memory as a step finds it.
-struct Residence {
+struct ResidentUnits {
   std::vector<bool> is_held;      // by unit: stays for good once it is there, pinned or persistent
   std::vector<bool> is_resident;  // by unit: there as the step begins
   std::uint64_t room_elements;    // for what is not held
@@ -49,13 +49,13 @@ class ReuseDistance {
   std::vector<std::uint64_t> sums_;
 };
 
-Retention retain(const PlanInput& input, const Residence& start, EvictionOrder order);
+Retention retain(const PlanInput& input, const ResidentUnits& start, EvictionOrder order);
 
 // By unit: fetches in three steps in a row, counted from the step `first` (0 to 2) on.
-std::vector<std::uint32_t> count_fetches(const PlanInput& input, const Residence& start, EvictionOrder order,
+std::vector<std::uint32_t> count_fetches(const PlanInput& input, const ResidentUnits& start, EvictionOrder order,
                                          std::size_t first);
 
 // The order that fetches the fewest bytes in three steps; the furthest next use unless another is better.
-EvictionOrder choose_order(const PlanInput& input, const Residence& start);
+EvictionOrder choose_order(const PlanInput& input, const ResidentUnits& start);
 
 }  // namespace orlop::zero3

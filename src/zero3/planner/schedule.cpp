@@ -7,7 +7,7 @@ namespace {
 
 class FetchSchedule {
  public:
-  FetchSchedule(const PlanInput& input, const Residence& start, const Retention& retention)
+  FetchSchedule(const PlanInput& input, const ResidentUnits& start, const Retention& retention)
       : input_(input),
         start_(start),
         retention_(retention),
@@ -85,7 +85,7 @@ class FetchSchedule {
   }
 
   const PlanInput& input_;
-  const Residence& start_;
+  const ResidentUnits& start_;
   const Retention& retention_;
   const std::size_t size_;
   std::vector<Action> fetches_;
@@ -102,7 +102,7 @@ struct DueUpdate {
   std::size_t due;
 };
 
-std::vector<DueUpdate> due_updates(const PlanInput& input, const Residence& start,
+std::vector<DueUpdate> due_updates(const PlanInput& input, const ResidentUnits& start,
                                    std::span<const Action> fetches) {
   std::vector<std::size_t> fetched(input.units.size(), UseTrace::kNever);
   for (const Action& fetch : fetches) fetched[fetch.unit] = std::min(fetched[fetch.unit], fetch.issue);
@@ -134,7 +134,7 @@ double fetch_seconds(const PlanInput& input, const Retention& retention, std::si
 
 }  // namespace
 
-std::vector<Action> schedule_fetches(const PlanInput& input, const Residence& start,
+std::vector<Action> schedule_fetches(const PlanInput& input, const ResidentUnits& start,
                                      const Retention& retention) {
   return FetchSchedule(input, start, retention).run();
 }
@@ -151,7 +151,7 @@ std::vector<double> slack_seconds(const PlanInput& input, const Retention& reten
   return slack;
 }
 
-std::vector<Action> schedule_updates(const PlanInput& input, const Residence& start,
+std::vector<Action> schedule_updates(const PlanInput& input, const ResidentUnits& start,
                                      std::span<const Action> fetches, std::span<const double> slack) {
   std::vector<Action> updates;
   double busy = 0;  // seconds of updates that the drive has not done yet

@@ -33,7 +33,7 @@ struct Action {
 // In the order of use, which is the order of issue too: each as soon as there is room without evicting
 // anything, no further ahead than the limits allow, and no unit that is updated at the end of the step before
 // that.
-std::vector<Action> schedule_fetches(const PlanInput& input, const Residence& start,
+std::vector<Action> schedule_fetches(const PlanInput& input, const ResidentUnits& start,
                                      const Retention& retention);
 
 // By position: how long the drive may do something else, from the begin of that use on, without making a
@@ -44,7 +44,7 @@ std::vector<double> slack_seconds(const PlanInput& input, const Retention& reten
 
 // In the order of first use. What is in memory as the step begins is updated before use 0, the rest as soon
 // as the slack hides it and at the latest with the unit's fetch: reads first while slack is short.
-std::vector<Action> schedule_updates(const PlanInput& input, const Residence& start,
+std::vector<Action> schedule_updates(const PlanInput& input, const ResidentUnits& start,
                                      std::span<const Action> fetches, std::span<const double> slack);
 
 }  // namespace orlop::zero3

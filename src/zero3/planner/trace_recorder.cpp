@@ -24,7 +24,8 @@ std::optional<std::size_t> find(const UseTrace& trace, const UnitUse& use, std::
 
 std::size_t TraceRecorder::use(UnitIndex unit, UseKind kind, double compute_seconds) {
   if (!seen_.empty()) seen_.back().compute_seconds = compute_seconds;
-  const UnitUse use = seen_.emplace_back(UnitUse{unit, kind});
+  const UnitUse use{unit, kind};
+  if (seen_.size() <= most_uses(expected_.unit_count())) seen_.push_back(use);
   const bool has_jumped = jump_ && !is_same(expected_[next_], use) && is_same(expected_[*jump_], use);
   if (has_jumped) next_ = *jump_;
   jump_.reset();
@@ -40,13 +41,20 @@ std::size_t TraceRecorder::use(UnitIndex unit, UseKind kind, double compute_seco
   return wrapped(next_ + expected_.size() - 1);
 }
 
-void TraceRecorder::end_step(double compute_seconds) {
-  if (!seen_.empty()) {
+bool TraceRecorder::end_step(double compute_seconds) {
+  const bool is_remembered = !seen_.empty() && seen_.size() <= most_uses(expected_.unit_count());
+  const bool is_new = is_remembered && has_new_order();
+  if (is_remembered) {
     seen_.back().compute_seconds = compute_seconds;
     expected_ = UseTrace(std::exchange(seen_, {}), expected_.unit_count());
     has_trace_ = true;
   }
   discard();
+  return is_new;
+}
+
+bool TraceRecorder::has_new_order() const {
+  return !std::ranges::equal(seen_, expected_.uses(), is_same);
 }
 
 void TraceRecorder::discard() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "zero3/planner/use_trace.hpp"
 
@@ -18,15 +19,21 @@ class TraceRecorder {
   // How far ahead a use is looked for among those expected; a router's choice among experts is well within
   // it.
   static constexpr std::size_t kSkip = 32;
+  // A step with more uses is not remembered: memory for it stays within bounds.
+  static constexpr std::size_t most_uses(std::size_t unit_count) { return 4096 + 8 * unit_count; }
 
+  // Expects the order of registration: a guess.
   explicit TraceRecorder(std::size_t unit_count)
       : expected_(UseTrace::predicted(unit_count)), differing_(unit_count) {}
+  explicit TraceRecorder(UseTrace seen)
+      : expected_(std::move(seen)), differing_(expected_.unit_count()), has_trace_(true) {}
 
   // A unit is used; `compute_seconds` went by since the use before, waiting left out. The answer is the
   // position in expected() up to which the step has come, for the queries of Plan.
   std::size_t use(UnitIndex unit, UseKind kind, double compute_seconds);
   // The step has ended, `compute_seconds` after its last use: what was seen is what is expected from now on.
-  void end_step(double compute_seconds);
+  // Whether that is another order than before.
+  bool end_step(double compute_seconds);
   // What was seen since the last step is none: an evaluation, a step that failed.
   void discard();
 
@@ -37,6 +44,7 @@ class TraceRecorder {
   [[nodiscard]] const std::vector<std::uint64_t>& differing() const { return differing_; }
 
  private:
+  [[nodiscard]] bool has_new_order() const;
   void skip(std::size_t steps);
   void note_difference(UnitIndex unit);
   [[nodiscard]] std::size_t wrapped(std::size_t position) const { return position % expected_.size(); }
