@@ -176,7 +176,9 @@ typedef enum orlop_plane {
 } orlop_plane;
 
 enum {
-  ORLOP_PARAM_FROZEN = 1u /* no gradient, no optimizer state */
+  ORLOP_PARAM_FROZEN = 1u, /* no gradient, no optimizer state */
+  ORLOP_PARAM_HELD = 2u    /* in use while other modules are, as one of a module that others are within: memory is planned
+                              for all of these at once, beside the largest unit without */
 };
 
 typedef struct orlop_param_desc {

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ._dtypes import DTYPES
-from ._enums import PARAM_FROZEN, DType, Plane
+from ._enums import PARAM_FROZEN, PARAM_HELD, DType, Plane
 from ._native import NativeEngine
 from ._parked import away, convert, plain_torch, shape_of
 from .errors import InvalidArgumentError, OutOfOrderError, UnsupportedError
 
 MAX_GROUPS = 1024
+
+# They compute with the parameters of their children without calling them.
+USE_THEIR_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Parameter:
     number: int = -1  # the engine's id
     address: int = 0  # of the engine's memory, while the tensor is a view of it
     required_grad: bool = False  # when it was registered; frozen and true: in no optimizer group
+    is_held: bool = False  # in use while modules are that are within its own
     shape: torch.Size = field(init=False)  # the tensor itself may be empty between its uses
     numel: int = field(init=False)
 
@@ -41,7 +45,7 @@ class Parameter:
         self.numel = self.shape.numel()
 
     def register(self, native: NativeEngine) -> None:
-        flags = PARAM_FROZEN if self.is_frozen else 0
+        flags = (PARAM_FROZEN if self.is_frozen else 0) | (PARAM_HELD if self.is_held else 0)
         self.number = native.register(self.name, self.dtype, self.numel, self.group, self.module, flags)
 
     def move_in(self, native: NativeEngine) -> None:
@@ -130,6 +134,7 @@ def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parame
     """
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group["params"]}
     module_of = _module_numbers(model)
+    held = _held(model)
     found = []
     for name, tensor in model.named_parameters():
         is_frozen = not tensor.requires_grad or tensor not in group_of
@@ -137,7 +142,18 @@ def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parame
             continue
         dtype = _dtype_of(name, tensor)
         group, module = group_of.get(tensor, 0), module_of[tensor]
-        found.append(Parameter(name, tensor, dtype, group, module, is_frozen, required_grad=tensor.requires_grad))
+        found.append(
+            Parameter(
+                name,
+                tensor,
+                dtype,
+                group,
+                module,
+                is_frozen,
+                required_grad=tensor.requires_grad,
+                is_held=tensor in held,
+            )
+        )
     if all(parameter.is_frozen for parameter in found):
         raise InvalidArgumentError(
             "initialize: no parameter to train: none of the model's requires a gradient and is in model_parameters"
@@ -155,7 +171,10 @@ def _dtype_of(name: str, tensor: Tensor) -> DType:
 
 
 def _module_numbers(model: nn.Module) -> dict[Tensor, int]:
-    """For each parameter a number of what is needed together: a block of a ModuleList, else the module that has it."""
+    """For each parameter a number of what is needed together.
+
+    That is a block of a ModuleList, a module that uses the parameters within it itself, else the module that has it.
+    """
     numbers: dict[str, int] = {}
     modules = dict(model.named_modules())
     return {
@@ -163,10 +182,22 @@ def _module_numbers(model: nn.Module) -> dict[Tensor, int]:
     }
 
 
+def _held(model: nn.Module) -> set[Tensor]:
+    """Parameters of modules within which others have parameters, too."""
+    return {
+        tensor
+        for module in model.modules()
+        if not isinstance(module, USE_THEIR_CHILDREN)
+        and any(True for child in module.children() for _ in child.parameters())
+        for tensor in module.parameters(recurse=False)
+    }
+
+
 def _unit_path(name: str, modules: dict[str, nn.Module]) -> str:
     parts = name.split(".")[:-1]
     for depth in range(len(parts)):
-        if isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList):
+        is_block = isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList)
+        if is_block or isinstance(modules.get(".".join(parts[: depth + 1])), USE_THEIR_CHILDREN):
             return ".".join(parts[: depth + 1])
     return ".".join(parts)
 

@@ -24,12 +24,9 @@ from . import _heap, _log
 from ._dtypes import DTYPES
 from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Use
 from ._native import NativeEngine
-from ._parameters import Parameter
+from ._parameters import USE_THEIR_CHILDREN, Parameter
 from ._parked import ZeroParamStatus, mark, parked
 from .errors import OrlopError
-
-# They compute with the parameters of their children without calling them.
-_USE_THEIR_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 _TORCH_TYPES = {ours: theirs for theirs, ours in DTYPES.items()}
 
@@ -234,7 +231,7 @@ class Units:
         self._unit_of[id(parameter.tensor)] = self._by_number[parameter.number] = unit
 
     def _found_in(self, module: nn.Module) -> list[StoredUnit]:
-        recurse = isinstance(module, _USE_THEIR_CHILDREN)
+        recurse = isinstance(module, USE_THEIR_CHILDREN)
         units = [self._unit_of.get(id(parameter)) for parameter in module.parameters(recurse)]
         return list(dict.fromkeys(unit for unit in units if unit is not None))
 

@@ -46,13 +46,15 @@ Result<zero3::ParamSpec> spec_of(const orlop_param_desc& given) {
   constexpr const char* kCall = "register parameter";
   TRY(not_null(kCall, "its name", given.name));
   TRY_ASSIGN(const zero3::Dtype dtype, dtype_of(kCall, given.dtype));
-  if ((given.flags & ~static_cast<uint32_t>(ORLOP_PARAM_FROZEN)) != 0) {
-    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\" (flags {:#x}): only ORLOP_PARAM_FROZEN is known", kCall,
+  if ((given.flags & ~static_cast<uint32_t>(ORLOP_PARAM_FROZEN | ORLOP_PARAM_HELD)) != 0) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\" (flags {:#x}): only ORLOP_PARAM_FROZEN and _HELD are known", kCall,
                 given.name, given.flags);
   }
   const auto training =
       (given.flags & ORLOP_PARAM_FROZEN) != 0 ? zero3::Training::frozen : zero3::Training::trainable;
-  return zero3::ParamSpec{given.name, dtype, given.numel, given.group, given.module, training};
+  zero3::ParamSpec spec{given.name, dtype, given.numel, given.group, given.module, training};
+  spec.is_held = (given.flags & ORLOP_PARAM_HELD) != 0;
+  return spec;
 }
 
 orlop_step_report report_of(const zero3::StepReport& r) {

@@ -108,22 +108,33 @@ std::uint64_t live_limit(const Config& config, bool on_host) {
   return std::min(in_cpu, config.max_live_elements.value_or(by_default));
 }
 
-// The largest unit has to fit; all of them, or what the limits say, may.
-LiveDemand live_demand(const Config& config, const UnitPlan& plan, std::span<const ParamSpec> params, bool on_host) {
-  const std::uint64_t limit = live_limit(config, on_host);
-  LiveDemand live;
-  live.is_on_host = on_host;
-  std::uint64_t elements = 0;
+// The elements of the store that may be in memory, in bytes.
+std::uint64_t most_live_bytes(const UnitPlan& plan, std::uint64_t limit) {
+  std::uint64_t bytes = 0;
   for (const Unit& unit : plan.units) {
     if (unit.home == Home::memory) continue;
-    const std::uint64_t within = std::min(unit.content, limit - std::min(limit, elements));
-    elements += within;
-    live.most_bytes += within * bytes_of(unit.dtype);
-    if (stored_bytes(unit) <= live.least_bytes) continue;
-    live.least_bytes = stored_bytes(unit);
+    const std::uint64_t within = std::min(unit.content, limit);
+    limit -= within;
+    bytes += within * bytes_of(unit.dtype);
+  }
+  return bytes;
+}
+
+// What is in use at once has to fit: units that are held while others are used, and the largest of the others. All units,
+// or what the limits say, may.
+LiveDemand live_demand(const Config& config, const UnitPlan& plan, std::span<const ParamSpec> params, bool on_host) {
+  LiveDemand live;
+  live.is_on_host = on_host;
+  std::uint64_t largest = 0;
+  for (const Unit& unit : plan.units) {
+    const bool is_held = std::ranges::any_of(unit.params, [&](auto id) { return params[id].is_held; });
+    if (is_held) live.held_bytes += stored_bytes(unit);
+    if (is_held || stored_bytes(unit) <= largest) continue;
+    largest = stored_bytes(unit);
     live.largest = params[*std::ranges::max_element(unit.params, {}, [&](auto id) { return params[id].numel; })].name;
   }
-  live.most_bytes = std::max(live.least_bytes, live.most_bytes);
+  live.least_bytes = live.held_bytes + largest;
+  live.most_bytes = std::max(live.least_bytes, most_live_bytes(plan, live_limit(config, on_host)));
   return live;
 }
 

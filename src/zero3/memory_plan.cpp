@@ -49,7 +49,9 @@ void widen_live(const LiveDemand& live, const MemoryLimits& limits, MemoryPlan& 
 // The part of a sentence that says what units in use need; none where all parameters are in memory anyway.
 std::string live_part(const LiveDemand& live) {
   if (live.least_bytes == 0) return {};
-  return fmt::format(", the largest unit of the store while in use (\"{}\") {}", live.largest, live.least_bytes);
+  const std::string held = live.held_bytes == 0 ? "" : fmt::format(", what encloses it {}", live.held_bytes);
+  return fmt::format(", the largest unit of the store while in use (\"{}\") {}{}", live.largest,
+                     live.least_bytes - live.held_bytes, held);
 }
 
 // The next smaller choice; false where there is none.

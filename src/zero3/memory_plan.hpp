@@ -21,10 +21,11 @@ struct SlabRange {
 
 // Parameters of the store in memory of the program's, on its device: in use, or kept for their next use.
 struct LiveDemand {
-  std::uint64_t least_bytes = 0;  // of the largest unit
+  std::uint64_t least_bytes = 0;  // of the largest unit and those that are held meanwhile
   std::uint64_t most_bytes = 0;   // that the limits allow
-  std::string largest;            // the name of what the largest unit holds
+  std::string largest;            // the name of the largest parameter of the largest unit
   bool is_on_host = true;
+  std::uint64_t held_bytes = 0;  // of the least
 };
 
 struct MemoryDemand {

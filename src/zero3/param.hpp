@@ -44,6 +44,7 @@ struct ParamSpec {
   int module = 0;
   Training training = Training::trainable;
   Home home = Home::memory;
+  bool is_held = false;  // in use while other modules are
 };
 
 }  // namespace orlop::zero3

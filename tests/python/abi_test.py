@@ -97,6 +97,7 @@ def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -
         f"ORLOP_{name}": getattr(_enums, name)
         for name in (
             "PARAM_FROZEN",
+            "PARAM_HELD",
             "UNIT_FROZEN",
             "UNIT_STORED",
             "LOAD_PARAMS_ONLY",

@@ -304,3 +304,19 @@ def test_a_budget_without_room_for_the_largest_module_is_refused_by_its_name(sto
     with pytest.raises(orlop.OrlopError, match=r'the largest unit of the store while in use \("layers\.\d\.weight"\)'):
         orlop.initialize(model=model, config=config)
     assert_same({name: value.detach() for name, value in model.named_parameters()}, before)
+
+
+def test_memory_is_planned_for_what_is_in_use_at_once(store: Path) -> None:
+    """A module's own parameters while its children run, and all of a module that computes with its children's."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixing = nn.Parameter(torch.ones(WIDTH, WIDTH))
+            self.attention = nn.MultiheadAttention(WIDTH, 2)
+            self.layer = nn.Linear(WIDTH, WIDTH)
+
+    with orlop.initialize(model=Whole(), config=stored(store))[0] as engine:
+        units = engine.describe()["units"]
+        assert [unit["elements"] // WIDTH**2 for unit in units] == [1, 4, 1]
+        assert engine.stats()["live_limit_bytes"] == 4 * (units[0]["elements"] + units[1]["elements"])

@@ -103,6 +103,25 @@ TEST(TraceRecorder, ModulesRegisteredInAnotherOrderAreNoSkipInTheFirstStep) {
   EXPECT_THAT(positions(recorder, {2, 0, 1, 3, 4}), ElementsAre(11, 0, 1, 1, 4));
 }
 
+TEST(TraceRecorder, SaysWhetherTheOrderIsNew) {
+  TraceRecorder recorder(3);
+  positions(recorder, {2, 0});
+  EXPECT_TRUE(recorder.end_step(1));
+  positions(recorder, {2, 0});
+  EXPECT_FALSE(recorder.end_step(2));
+  EXPECT_FALSE(recorder.end_step(2)) << "nothing was used";
+}
+
+TEST(TraceRecorder, DoesNotRememberAStepOfTooManyUses) {
+  TraceRecorder recorder(2);
+  positions(recorder, std::vector<UnitIndex>(TraceRecorder::most_uses(2) + 1, 1));
+  EXPECT_FALSE(recorder.end_step(1));
+  EXPECT_EQ(recorder.expected().size(), 4u) << "the guess";
+  positions(recorder, std::vector<UnitIndex>(TraceRecorder::most_uses(2), 1));
+  EXPECT_TRUE(recorder.end_step(1));
+  EXPECT_EQ(recorder.expected().size(), TraceRecorder::most_uses(2));
+}
+
 TEST(TraceRecorder, ARecomputeIsNotTheForward) {
   TraceRecorder recorder(3);
   positions(recorder, {0, 1, 2});

@@ -448,6 +448,18 @@ TEST(UnitFlowBudgets, TheLargestUnitHasToFitAndIsNamed) {
   EXPECT_FALSE(directory.holds_files());
 }
 
+TEST(UnitFlowBudgets, WhatIsHeldMeanwhileHasToFitBesideIt) {
+  const TemporaryDirectory directory;
+  auto params = layers();
+  params[0].is_held = params[5].is_held = true;
+  params[4].numel = 3'000'000;
+  const auto engine = open(config(directory, max_live(0)), params);
+  EXPECT_NEAR(static_cast<double>(engine->stats().live_limit_bytes), 2 * (2.0 * kElements + 3e6), 1e4);
+  const auto refused = open_engine(config(directory, max_live(0), R"("memory": {"host": "1M"})"), params);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("(\"layer4.weight\") 6000000, what encloses it 44"));
+}
+
 // ---- Sizes ----
 
 TEST(UnitFlowSizes, HundredsOfTinyModulesAreFewUnitsAndAnEmbeddingOfTwoGigabytesIsManyBlocks) {
