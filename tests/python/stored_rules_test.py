@@ -125,7 +125,7 @@ def test_e_what_would_be_written_without_values_is_said(store: Path, caplog: pyt
         caplog.clear()
         with orlop.zero.GatheredParameters(model):
             assert torch.equal(model.state_dict()["first.weight"], expected["first.weight"])
-        assert not caplog.text
+        assert "state_dict" not in caplog.text
         with pytest.raises(RuntimeError, match="size mismatch"):
             model.load_state_dict(expected)
         assert model.load_state_dict({}, strict=False).missing_keys
