@@ -75,12 +75,12 @@ void FlatBuffers::register_with_device() {
 Result<FlatBuffers> FlatBuffers::create(const numa::Topology& topology, device::Device& device,
                                         const UnitPlan& plan, Accumulation accumulation) {
   const FlatBytes needed = bytes_needed(plan, accumulation, device.is_host_addressable());
-  const std::uint64_t grads = all_grad_bytes(plan, accumulation);
+  const std::uint64_t gradients = all_grad_bytes(plan, accumulation);
   // A data loader's worker that was forked may look at the model: parameters are there for it to read.
   TRY_ASSIGN(numa::Arena param_arena,
-             numa::Arena::create(topology, needed.host - grads, {.children = numa::Children::inherit}));
+             numa::Arena::create(topology, needed.host - gradients, {.children = numa::Children::inherit}));
   const auto populate = needed.device == 0 ? numa::Populate::on_touch : numa::Populate::now;
-  TRY_ASSIGN(numa::Arena grad_arena, numa::Arena::create(topology, grads, {.populate = populate}));
+  TRY_ASSIGN(numa::Arena grad_arena, numa::Arena::create(topology, gradients, {.populate = populate}));
   FlatBuffers buffers(device, std::move(param_arena), std::move(grad_arena));
   if (needed.device != 0) {
     TRY_ASSIGN(buffers.device_memory_, device.allocate(needed.device));

@@ -55,7 +55,8 @@ model = model_of(LAYERS)
 planned = plan_of(model, orlop.Config(config))["host_bytes"]
 with orlop.initialize(model=model, config=config)[0] as engine:
     train(engine, dtype, 2)
-    print(json.dumps({"planned": planned, "allocated": engine.stats()["host_bytes"], "taken": status("VmHWM:") - before}))
+    allocated, taken = engine.stats()["host_bytes"], status("VmHWM:") - before
+    print(json.dumps({"planned": planned, "allocated": allocated, "taken": taken}))
     sys.stdout.flush()
     if engine._units is not None:
         type(engine._units)._room = lambda _: 0  # so that a model in the store need not come back

@@ -21,7 +21,7 @@ const swap::PlaneSet kParam = {swap::Plane::param};
 const std::vector<BlockUse> kAllOnNvme(10, {{kBlockElements, kStates | kParam}, kStates | kParam, kParam, true});
 
 MemoryDemand demand(const std::vector<BlockUse>& blocks, unsigned slabs = 0) {
-  return {{100_MiB, 0}, 1_MiB, blocks, slabs, {}, {}, {}};
+  return {{100_MiB, 0}, 1_MiB, blocks, slabs, {}, {}, 1, {}};
 }
 
 MemoryLimits limits(std::optional<std::uint64_t> host = {}) { return {host, {}, {}, 8_GiB, 0}; }
