@@ -368,8 +368,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
 
     block("zero_optimization.offload_param", "Where parameters live between their uses."),
     choice("zero_optimization.offload_param.device", "\"none\"", "none|cpu|nvme")
-        .honoured("none: with the model; nvme: in the store; cpu: in host memory, "
-                  "where a model that computes on the CPU has them anyway (on a GPU not in this version)"),
+        .honoured("none: with the model; nvme: in the store; cpu: in host memory, from where a GPU fetches them as from the "
+                  "store, and where a model that computes on the CPU has them anyway"),
     paths("zero_optimization.offload_param.nvme_path")
         .honoured("directory of the store, or their list; with offload_optimizer on NVMe the same as there",
                   "that of offload_optimizer"),

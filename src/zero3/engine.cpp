@@ -194,10 +194,6 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineOptions options) {
   TRY_ASSIGN(const cpu_adam::Isa isa, cpu_adam::select_isa());
   if (options.run_id.empty()) options.run_id = options.config.run_id.value_or(derived_run_id());
   for (std::string& path : options.config.nvme_paths) TRY(make_absolute(path));
-  if (options.config.offload_param == OffloadDevice::cpu && !device->is_host_addressable()) {
-    return fail(ORLOP_UNSUPPORTED, "open engine: on \"zero_optimization.offload_param.device\" (\"cpu\"): parameters of a "
-                "model on a GPU live there or on NVMe in this version; write \"nvme\" or \"none\"");
-  }
   for (const std::string& note : options.config.notes) log_info("{}", note);
   for (const std::string& warning : options.config.warnings) log_warning("{}", warning);
   return std::unique_ptr<Engine>(new Engine(std::move(options), std::move(topology), std::move(device), isa));
@@ -270,7 +266,9 @@ Result<std::uint32_t> Engine::register_param(ParamSpec spec) {
 // Small parameters stay where they are: fetching them costs more than the room they take.
 void Engine::choose_homes() {
   const Config& config = options_.config;
-  if (config.offload_param != OffloadDevice::nvme) return;
+  const bool is_away = config.offload_param == OffloadDevice::nvme ||
+                       (config.offload_param == OffloadDevice::cpu && !device_->is_host_addressable());
+  if (!is_away) return;
   std::uint64_t kept = 0;
   for (ParamSpec& param : params_) {
     const bool is_small = param.numel <= config.param_persistence_elements &&
@@ -356,19 +354,32 @@ Result<> Engine::commit() {
   if (const auto& paths = options_.config.nvme_paths; !paths.empty()) {  // to be told of even if there is room in memory
     TRY(swap::check_nvme_paths(paths, c.memory.states.nvme_bytes));
   }
+  c.model_bytes = model_bytes(c.units);
+  say_plan(c);
   if (options_.config.trace) trace_.start();
   TRY(allocate(c));
-  log_info("engine: {} parameters in {} units and {} blocks, {} on the host, {} on NVMe",
-           trainable_elements(params_), c.units.units.size(), c.blocks.size(), format_bytes(c.memory.host_bytes),
-           format_bytes(c.memory.states.nvme_bytes));
   committed_ = std::move(committed);
   phase_ = Phase::ready;
   return {};
 }
 
+// Every tier's bytes, before any is taken.
+void Engine::say_plan(const Committed& c) const {
+  const MemoryPlan& plan = c.memory;
+  const auto& budget = options_.config.memory.host;
+  const std::uint64_t staging = plan.states.staging_bytes;
+  const std::uint64_t live = device_->is_host_addressable() ? plan.live_bytes : 0;
+  const std::uint64_t states = plan.states.host_bytes - staging;
+  log_info("engine: {} parameters in {} units and {} blocks", trainable_elements(params_), c.units.units.size(), c.blocks.size());
+  log_info("memory: host {} bytes{}: parameters and gradients {}, units of the store {}, states {}, staging {}, engine {}; "
+           "device {}; NVMe {}; {:.1f} % of what is offloaded has room in memory",
+           plan.host_bytes, budget ? fmt::format(" of {}", *budget) : "", c.model_bytes, live, states, staging,
+           plan.host_bytes - c.model_bytes - live - states - staging, plan.device_bytes, plan.states.nvme_bytes,
+           plan.pinned_fraction * 100);
+}
+
 Result<> Engine::allocate(Committed& c) {
   const Accumulation accumulation = accumulation_of(options_.config);
-  c.model_bytes = model_bytes(c.units);
   TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
   c.buffers.emplace(std::move(buffers));
   c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);

@@ -168,6 +168,7 @@ class Engine {
   [[nodiscard]] std::uint64_t model_bytes(const UnitPlan& units) const;  // on the host
   enum class Against : std::uint8_t { budgets, this_machine };  // what a plan must fit; this machine has budgets, too
   Result<MemoryPlan> plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const;
+  void say_plan(const Committed& committed) const;
   Result<> allocate(Committed& committed);
   Result<std::unique_ptr<swap::States>> make_states(const MemoryPlan& memory,
                                                     const std::vector<swap::BlockSpec>& specs);

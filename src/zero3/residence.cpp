@@ -38,9 +38,10 @@ std::vector<BlockUse> block_uses(const Config& config, const UnitPlan& plan, std
   const auto specs = block_specs(plan, blocks, optimizer);
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const Unit& unit = plan.units[blocks[i].unit];
-    PlaneSet fetched;
-    if (unit.home == Home::store) fetched.insert(param_plane(unit.dtype));
-    const PlaneSet states = config.offload_optimizer == OffloadDevice::nvme ? specs[i].planes : PlaneSet{};
+    PlaneSet param;
+    if (unit.home == Home::store) param.insert(param_plane(unit.dtype));
+    const PlaneSet fetched = config.offload_param == OffloadDevice::nvme ? param : PlaneSet{};
+    const PlaneSet states = config.offload_optimizer == OffloadDevice::nvme ? specs[i].planes - param : PlaneSet{};
     uses.push_back({specs[i], states | fetched, fetched, unit.training == Training::trainable});
   }
   return uses;

@@ -24,7 +24,8 @@ struct BlockUse {
   [[nodiscard]] std::uint64_t traffic(swap::PlaneSet planes) const;
 };
 
-// By block: optimizer states are offloaded where offload_optimizer says so, parameters that live in the store always.
+// By block: optimizer states are offloaded where offload_optimizer says "nvme", parameters that are away from where the model
+// computes where offload_param does; with "cpu" they are in host memory.
 std::vector<BlockUse> block_uses(const Config& config, const UnitPlan& plan, std::span<const Block> blocks,
                                  kernels::Optimizer optimizer);
 

@@ -67,6 +67,27 @@ void train_fetching(Engine& engine, const std::vector<ParamSpec>& params, unsign
   }
 }
 
+// As on a GPU: parameters live away from it, but not on a drive.
+TEST(Residence, ParametersOffloadedToTheHostAreThereWhereverTheirStatesAre) {
+  std::vector<ParamSpec> params = small_model(Dtype::bf16);
+  for (ParamSpec& param : params) param.home = Home::store;
+  const UnitPlan plan = plan_units(params, kUnitElements).value();
+  const auto blocks = cut_blocks(plan, 0, 1);
+  const swap::PlaneSet param = {swap::Plane::param};
+  for (const char* states : {"cpu", "nvme"}) {
+    const json zero = {{"stage", 3},
+                       {"offload_param", {{"device", "cpu"}}},
+                       {"offload_optimizer", {{"device", states}, {"nvme_path", "/x"}}}};
+    const Config config = resolve_config(json{{"zero_optimization", zero}}.dump(), 1).value();
+    const auto uses = block_uses(config, plan, blocks, kernels::Optimizer::adam);
+    for (const BlockUse& use : uses) {
+      EXPECT_TRUE(use.fetched.empty()) << "from the store";
+      EXPECT_EQ(use.offloaded, std::string(states) == "nvme" ? use.spec.planes - param : swap::PlaneSet{});
+    }
+    EXPECT_EQ(fetched_blocks(uses, least_residence(uses)), 0u);
+  }
+}
+
 class ResidenceOf : public ::testing::TestWithParam<Dtype> {};
 
 constexpr Offloaded kEverywhere[] = {{true, false}, {true, true}, {false, true}};
