@@ -16,6 +16,7 @@
 namespace orlop::numa {
 
 enum class PageKind : std::uint8_t { explicit_huge, transparent_huge, small };
+// Explicit huge pages, which the system has set aside, are always populated at once.
 enum class Populate : std::uint8_t { now, on_touch };
 
 enum class Children : std::uint8_t { do_without, inherit };

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "base/bytes.hpp"
+#include "numa/pages.hpp"
 
 namespace orlop::numa {
 namespace {
@@ -92,10 +93,19 @@ TEST_F(ArenaTest, IsPopulatedWhenAsked) {
 }
 
 TEST_F(ArenaTest, IsLeftAloneUntilTouchedWhenAsked) {
-  const Arena arena = make(32_MiB, {.populate = Populate::on_touch});
+  const std::uint64_t more_than_the_pool = free_explicit_huge_bytes("", std::nullopt) + 32_MiB;
+  const Arena arena = make(more_than_the_pool, {.populate = Populate::on_touch});
   EXPECT_EQ(resident_pages(arena.memory()), 0u);
   arena.memory().back() = std::byte{1};
   EXPECT_GE(resident_pages(arena.memory()), 1u);
+}
+
+TEST_F(ArenaTest, CanBePopulatedLaterAndKeepsWhatIsThere) {
+  Arena arena = make(130_MiB, {.populate = Populate::on_touch});
+  arena.memory().front() = std::byte{7};
+  ASSERT_TRUE(arena.populate(topology_));
+  EXPECT_EQ(resident_pages(arena.memory()), pages_of(130_MiB));
+  EXPECT_EQ(arena.memory().front(), std::byte{7});
 }
 
 TEST_F(ArenaTest, StartsWithZeros) {
