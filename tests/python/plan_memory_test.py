@@ -68,7 +68,9 @@ def test_a_process_takes_what_was_planned(name: str, tmp_path: Path) -> None:
     from orlop import Config
 
     config = Config(str(CONFIGS / name))
-    text = json.dumps(config.values).replace('"/local_nvme"', json.dumps(str(tmp_path)))
+    for drive in ("drive", "drive0", "drive1"):
+        (tmp_path / drive).mkdir()
+    text = json.dumps(config.values).replace("/local_nvme", str(tmp_path / "drive"))
     done = subprocess.run([sys.executable, "-c", PROGRAM, text], text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
