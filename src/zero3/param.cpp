@@ -69,4 +69,10 @@ cpu_adam::GradType grad_type_of(Dtype dtype) {
   }
 }
 
+std::uint64_t trainable_elements(std::span<const ParamSpec> params) {
+  std::uint64_t elements = 0;
+  for (const ParamSpec& param : params) elements += param.training == Training::trainable ? param.numel : 0;
+  return elements;
+}
+
 }  // namespace orlop::zero3

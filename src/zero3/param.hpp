@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -46,5 +47,7 @@ struct ParamSpec {
   Home home = Home::memory;
   bool is_held = false;  // in use while other modules are
 };
+
+std::uint64_t trainable_elements(std::span<const ParamSpec> params);
 
 }  // namespace orlop::zero3

@@ -21,6 +21,8 @@ struct Unit {
 };
 
 inline UnitKind kind_of(const Unit& unit) { return {unit.dtype, unit.training == Training::trainable, unit.home}; }
+// Of its parameters, if they live in the store.
+inline std::uint64_t stored_bytes(const Unit& unit) { return unit.home == Home::store ? unit.content * bytes_of(unit.dtype) : 0; }
 
 struct Placement {
   std::uint32_t unit;
