@@ -51,7 +51,7 @@ python_suite() {
 # A sanitizer build is of the C++ suite alone, and unoptimised: that compiles three times faster. What tries very many
 # values in one thread is left to the release build and to fuzzing, and one precision of three to the release build.
 sanitized() {  # sanitized FOLDER SANITIZERS RESULTS
-  export GTEST_FILTER='-*EveryPattern*:*EveryMaster*:Config.OddValues*:Config.Mutated*:*KeepsTheNewestEvents*:*EngineBits*/fp16:*OptimizerBits*fp16:*StoredParams*/fp*:*ResidenceOf*/fp*'
+  export GTEST_FILTER='-*EveryPattern*:*EveryMaster*:Config.OddValues*:Config.Mutated*:*KeepsTheNewestEvents*:*EngineBits*/fp16:*OptimizerBits*fp16:*StoredParams*/fp*:*ResidenceOf*/fp*:*UnitFlowOf*/fp*:*RenewedUnits*/fp*'
   build "$1" -- --buildtype=plain --optimization=0 -Dcpp_args=-g1 -Db_ndebug=false "-Db_sanitize=$2" -Db_lundef=false \
     -Dbench=disabled -Dcuda=disabled
   meson_suite "$1" --suite unit --suite io --suite simd --timeout-multiplier 6 "$3"
