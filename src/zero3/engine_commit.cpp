@@ -47,7 +47,6 @@ std::uint64_t stored_units(const UnitPlan& plan) {
   return static_cast<std::uint64_t>(std::ranges::count(plan.units, Home::store, &Unit::home));
 }
 
-
 // The most elements of the store that may be in memory, as far as the configuration says it.
 std::uint64_t live_limit(const Config& config, bool on_host) {
   const std::uint64_t in_cpu = on_host ? config.max_in_cpu_elements.value_or(PlanLimits::kNone) : PlanLimits::kNone;
