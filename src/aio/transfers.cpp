@@ -12,6 +12,13 @@
 #include "base/log.hpp"
 
 namespace orlop::aio {
+
+std::uint64_t bytes_of(std::span<const Piece> pieces) {
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : pieces) bytes += piece.bytes;
+  return bytes;
+}
+
 namespace {
 
 constexpr std::uint64_t kLargestRequestBytes = 1_GiB;

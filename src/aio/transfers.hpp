@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "aio/file.hpp"
@@ -25,6 +26,7 @@ struct Piece {
   std::uint64_t offset;
   std::uint64_t bytes;
 };
+std::uint64_t bytes_of(std::span<const Piece> pieces);
 
 struct Move {
   Direction direction;

@@ -11,12 +11,6 @@
 namespace orlop::swap {
 namespace {
 
-std::uint64_t bytes_of(const std::vector<aio::Piece>& pieces) {
-  std::uint64_t bytes = 0;
-  for (const auto& piece : pieces) bytes += piece.bytes;
-  return bytes;
-}
-
 // The host program's signals are handled on its own threads.
 class SignalsBlocked {
  public:
@@ -74,7 +68,7 @@ Result<> IoThread::check() const {
 void IoThread::submit(aio::Move move) {
   const std::lock_guard lock(mutex_);
   if (failure_) return tickets_.finish_part(move.id, tl::unexpected(*failure_));
-  parts_.emplace(move.id, Part{move.direction, bytes_of(move.pieces)});
+  parts_.emplace(move.id, Part{move.direction, aio::bytes_of(move.pieces)});
   inbox_.push_back(std::move(move));
   wake();
 }

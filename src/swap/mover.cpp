@@ -4,15 +4,6 @@
 #include <utility>
 
 namespace orlop::swap {
-namespace {
-
-std::uint64_t bytes_of(const std::vector<aio::Piece>& pieces) {
-  std::uint64_t bytes = 0;
-  for (const auto& piece : pieces) bytes += piece.bytes;
-  return bytes;
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Mover>> Mover::create(MoverOptions options) {
   std::unique_ptr<Mover> mover(new Mover(options.trace));
@@ -37,7 +28,7 @@ Result<Ticket> Mover::submit(MoveRequest request) {
   const auto has_work = [&](const auto& part) { return !part.empty() || request.pieces.empty(); };
   const auto part_count = static_cast<std::size_t>(std::count_if(parts.begin(), parts.end(), has_work));
   for (const auto& drive : drives_) TRY(drive->check());
-  TRY_ASSIGN(const Ticket ticket, tickets_.open(request.direction, request.index, bytes_of(request.pieces), part_count));
+  TRY_ASSIGN(const Ticket ticket, tickets_.open(request.direction, request.index, aio::bytes_of(request.pieces), part_count));
   for (std::size_t i = 0; i < parts.size(); ++i) {
     if (has_work(parts[i])) drives_[i]->submit({request.direction, request.priority, std::move(parts[i]), ticket.id});
   }
