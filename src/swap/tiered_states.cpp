@@ -37,6 +37,9 @@ struct Division {
   std::vector<Place> places;  // by block
   TierBlocks memory;
   TierBlocks store;
+
+  // Every block is in the store with all its planes.
+  [[nodiscard]] bool is_store_alone() const { return memory.specs.empty() && store.specs.size() == places.size(); }
 };
 
 Division divide(std::span<const BlockSpec> blocks, std::span<const PlaneSet> resident) {
@@ -220,8 +223,7 @@ TierUse tiered_states_use(std::span<const BlockSpec> blocks, std::span<const Pla
   const Division division = divide(blocks, resident);
   if (division.store.specs.empty()) return {.host_bytes = host_states_bytes(blocks)};
   TierUse use = nvme_states_use(division.store.specs, slab_count, plane_slab_count, drive_count);
-  const bool is_whole = division.store.specs.size() == blocks.size() && division.memory.specs.empty();
-  if (!is_whole) use.host_bytes += host_states_bytes(division.memory.specs) + table_bytes(division);
+  if (!division.is_store_alone()) use.host_bytes += host_states_bytes(division.memory.specs) + table_bytes(division);
   return use;
 }
 
@@ -229,8 +231,7 @@ Result<std::unique_ptr<States>> make_tiered_states(const numa::Topology& topolog
                                                    std::span<const PlaneSet> resident, const NvmeOptions& options) {
   Division division = divide(blocks, resident);
   if (division.store.specs.empty()) return make_host_states(topology, {blocks.begin(), blocks.end()});
-  const bool is_whole = division.store.specs.size() == blocks.size() && division.memory.specs.empty();
-  if (is_whole) return make_nvme_states(topology, std::move(division.store.specs), options);
+  if (division.is_store_alone()) return make_nvme_states(topology, std::move(division.store.specs), options);
   return TieredStates::create(topology, blocks, std::move(division), options);
 }
 
