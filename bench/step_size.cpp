@@ -13,7 +13,7 @@
 #include "numa/arena.hpp"
 #include "numa/host_memory.hpp"
 #include "swap/drive_room.hpp"
-#include "swap/nvme_states.hpp"
+#include "swap/nvme_paths.hpp"
 #include "swap/space.hpp"
 
 namespace orlop::bench {

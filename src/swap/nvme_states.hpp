@@ -46,12 +46,6 @@ inline constexpr unsigned kMinimumPlaneSlabs = 2;  // one read, one copied from
 TierUse nvme_states_use(std::span<const BlockSpec> blocks, unsigned slab_count, unsigned plane_slab_count = 0,
                         std::size_t drive_count = 1);
 
-// That each of the directories exists, is a directory, writable, and named once; that there is one, and not too many.
-Result<> check_drives(std::span<const std::string> nvme_paths);
-
-// Before anything is created: the same, and that together they have room for the store (exact shortfall).
-Result<> check_nvme_paths(std::span<const std::string> nvme_paths, std::uint64_t store_bytes);
-
 // Work that a sweep does where it would wait for the store: one piece at each call; false when there is none left.
 using SideWork = std::function<Result<bool>()>;
 

@@ -5,6 +5,7 @@
 #include "base/bytes.hpp"
 #include "base/log.hpp"
 #include "numa/host_memory.hpp"
+#include "swap/nvme_paths.hpp"
 #include "swap/tiered_states.hpp"
 #include "zero3/committed.hpp"
 
