@@ -1,12 +1,10 @@
 // States in a store on several drives, which here are directories on one.
-#include <signal.h>
-#include <sys/wait.h>
-
 #include <fstream>
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
+#include "child.hpp"
 #include "faulty.hpp"
 #include "support.hpp"
 #include "swap/layout.hpp"
@@ -332,22 +330,13 @@ TEST(Drives, WhatAKilledRunLeftIsReclaimedOnAllOfThem) {
   TemporaryDirectory directory;
   const auto options = options_on(directory, 2);
   const auto blocks = equal_blocks(6, 3 * kChunkElements);
-  int ends[2] = {};
-  ASSERT_EQ(::pipe(ends), 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
+  kill_child(start_child([&](const auto& begun) {
     auto states = make_nvme_states(topology(), blocks, options);
-    const bool has_begun = ::write(ends[1], "x", 1) == 1;
+    const bool has_begun = begun();
     for (std::uint32_t sweep = 1; states && has_begun; ++sweep) {
       if (!sweep_and_drain(**states, blocks, sweep)) break;
     }
-    ::_exit(1);
-  }
-  char byte = 0;
-  ASSERT_EQ(::read(ends[0], &byte, 1), 1);
-  for (const int end : ends) ::close(end);
-  ASSERT_EQ(::kill(child, SIGKILL), 0);
-  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  }));
   for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(fs::exists(store_on(directory, i)));
   auto states = made(blocks, options);
   Model model(blocks);

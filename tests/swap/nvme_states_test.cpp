@@ -1,8 +1,6 @@
 #include "swap/nvme_states.hpp"
 
 #include <malloc.h>
-#include <signal.h>
-#include <sys/wait.h>
 
 #include <fstream>
 #include <regex>
@@ -11,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/clock.hpp"
+#include "child.hpp"
 #include "faulty.hpp"
 #include "support.hpp"
 #include "swap/host_states.hpp"
@@ -266,23 +265,14 @@ TEST(NvmeStates, CreationIsCancelledDuringTheFirstWrite) {
 
 // Sweeps for ever in a child; says when it has begun.
 pid_t start_sweeping_child(const TemporaryDirectory& directory, const std::vector<BlockSpec>& blocks) {
-  int pipe_ends[2] = {};
-  EXPECT_EQ(::pipe(pipe_ends), 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
+  return start_child([&](const auto& begun) {
     auto states = make_nvme_states(topology(), blocks, options_in(directory));
     const auto order = forward_order(blocks.size());
     for (std::uint32_t sweep = 1; states; ++sweep) {
       if (!(*states)->sweep(order, changing_visitor(blocks, sweep), kNeverCancelled)) break;
-      if (::write(pipe_ends[1], "x", 1) != 1) break;
+      if (sweep == 1 && !begun()) break;
     }
-    ::_exit(1);
-  }
-  char byte = 0;
-  EXPECT_EQ(::read(pipe_ends[0], &byte, 1), 1);
-  ::close(pipe_ends[0]);
-  ::close(pipe_ends[1]);
-  return child;
+  });
 }
 
 TEST(NvmeStates, ARunThatWasKilledDuringASweepCanBeOpenedAgain) {
@@ -292,8 +282,7 @@ TEST(NvmeStates, ARunThatWasKilledDuringASweepCanBeOpenedAgain) {
   const auto busy = error_of(blocks, options_in(directory));
   EXPECT_EQ(busy.status, ORLOP_BUSY);
   EXPECT_THAT(busy.message, ::testing::HasSubstr(fmt::format("process {} ", child)));
-  ASSERT_EQ(::kill(child, SIGKILL), 0);
-  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  kill_child(child);
   const auto left = fs::file_size(directory / "orlop/test/rank0.store");
 
   CapturedLog log;

@@ -57,12 +57,6 @@ std::string config_of(Dtype dtype, const fs::path* nvme, const std::string& more
   return config + "}";
 }
 
-std::unique_ptr<Engine> open(const std::string& config, const std::vector<ParamSpec>& params) {
-  auto engine = open_engine(config, params);
-  EXPECT_TRUE(engine) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
-}
-
 struct Tiers {
   bool saved_on_nvme;
   bool loaded_on_nvme;

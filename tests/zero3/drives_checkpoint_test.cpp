@@ -1,7 +1,5 @@
 // Engines whose states are on several drives: the same bits as in memory, and checkpoints that do not ask how many drives
 // there were.
-#include <signal.h>
-#include <sys/wait.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "child.hpp"
 #include "swap/run_directory.hpp"
 #include "swap/store_file.hpp"
 #include "zero3/saved_checkpoint.hpp"
@@ -36,12 +35,6 @@ std::string config_on(const Paths& drives, const std::string& more = "}") {
 
 constexpr const char* kStored = R"(, "offload_param": {"device": "nvme"}, "stage3_param_persistence_threshold": 10000})";
 constexpr const char* kHalfInMemory = R"(}, "orlop": {"memory": {"pinned": 0.5}})";
-
-std::unique_ptr<Engine> open(const std::string& config, const std::vector<ParamSpec>& params) {
-  auto engine = open_engine(config, params);
-  EXPECT_TRUE(engine) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
-}
 
 void train_steps(Engine& engine, const std::vector<ParamSpec>& params, unsigned from, unsigned to) {
   for (unsigned s = from; s < to; ++s) {
@@ -103,22 +96,12 @@ struct DrivesCheckpoint : ::testing::Test {
 // The first test: a child has no threads but the one that forks.
 TEST_F(DrivesCheckpoint, AKilledRunGoesOnFromItsLast) {
   const auto on = drives({"a", "b"});
-  int ends[2] = {};
-  ASSERT_EQ(::pipe(ends), 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
+  kill_child(start_child([&](const auto& begun) {
     const auto engine = open(config_on(on), params);
     write_initial(*engine, params);
     train_steps(*engine, params, 0, 3);
-    const bool is_saved = save(*engine, saved).has_value() && ::write(ends[1], "x", 1) == 1;
-    if (is_saved) train_steps(*engine, params, 3, 1000);
-    ::_exit(1);
-  }
-  char byte = 0;
-  ASSERT_EQ(::read(ends[0], &byte, 1), 1);
-  for (const int end : ends) ::close(end);
-  ASSERT_EQ(::kill(child, SIGKILL), 0);
-  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+    if (save(*engine, saved) && begun()) train_steps(*engine, params, 3, 1000);
+  }));
   expect_goes_on(on);
 }
 

@@ -41,9 +41,7 @@ std::vector<ParamSpec> model(Dtype dtype) {
 }
 
 std::unique_ptr<Engine> open(const std::vector<ParamSpec>& params, const fs::path* nvme) {
-  auto engine = open_engine(nvme == nullptr ? "{}" : nvme_config(*nvme), params);
-  EXPECT_TRUE(engine) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
+  return testing::open(nvme == nullptr ? "{}" : nvme_config(*nvme), params);
 }
 
 Result<> load(Engine& engine, const fs::path& directory, Match match = Match::all) {

@@ -26,10 +26,9 @@ class OptimizerBits : public ::testing::TestWithParam<Kind> {
   }
   static std::unique_ptr<Engine> open(const std::string& config) {
     const auto params = small_model(GetParam().dtype);
-    auto engine = open_engine(config, params);
-    EXPECT_TRUE(engine) << engine.error().message;
-    write_initial(**engine, params);
-    return std::move(*engine);
+    auto engine = testing::open(config, params);
+    if (engine) write_initial(*engine, params);
+    return engine;
   }
   static void run(Engine& engine, unsigned steps) { train(engine, small_model(GetParam().dtype), steps); }
 };

@@ -33,18 +33,6 @@ std::string config_of(const TemporaryDirectory& directory, Offloaded offloaded, 
       .dump();
 }
 
-std::vector<ParamSpec> model_of(Dtype dtype) {
-  auto params = small_model(dtype);
-  params.push_back({"adapter.base", dtype, 300'000, 0, 3, Training::frozen});
-  return params;
-}
-
-std::unique_ptr<Engine> open(const std::string& config, const std::vector<ParamSpec>& params) {
-  auto engine = open_engine(config, params);
-  EXPECT_TRUE(engine) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
-}
-
 double pinned_fraction(Engine& engine) { return json::parse(engine.describe()).at("memory").at("pinned_fraction"); }
 
 // Every unit in the store once, as forward or backward would.
@@ -93,7 +81,7 @@ class ResidenceOf : public ::testing::TestWithParam<Dtype> {};
 constexpr Offloaded kEverywhere[] = {{true, false}, {true, true}, {false, true}};
 
 TEST_P(ResidenceOf, IsNoMatterToTheBits) {
-  const auto params = model_of(GetParam());
+  const auto params = model_with_frozen(GetParam());
   const auto in_memory = open("{}", params);
   write_initial(*in_memory, params);
   train_fetching(*in_memory, params, 3);
@@ -112,7 +100,7 @@ TEST_P(ResidenceOf, IsNoMatterToTheBits) {
 }
 
 TEST_P(ResidenceOf, SavesAsMuchTrafficAsItSays) {
-  const auto params = model_of(GetParam());
+  const auto params = model_with_frozen(GetParam());
   for (const Offloaded offloaded : kEverywhere) {
     std::uint64_t whole = 0;
     for (const double pinned : {0.0, 0.3, 0.7, 1.0}) {
@@ -139,7 +127,7 @@ TEST_P(ResidenceOf, SavesAsMuchTrafficAsItSays) {
 
 TEST_P(ResidenceOf, FollowsFromTheBudgetAndStaysWithinIt) {
   const TemporaryDirectory directory;
-  const auto params = model_of(GetParam());
+  const auto params = model_with_frozen(GetParam());
   const std::uint64_t everything = open("{}", params)->stats().host_bytes;
   double before = -1;
   for (const double share : {0.75, 0.9, 1.0}) {
@@ -160,7 +148,7 @@ TEST_P(ResidenceOf, FollowsFromTheBudgetAndStaysWithinIt) {
 }
 
 TEST_P(ResidenceOf, MayChangeFromOneCheckpointToTheNextRun) {
-  const auto params = model_of(GetParam());
+  const auto params = model_with_frozen(GetParam());
   const TemporaryDirectory store;
   const TemporaryDirectory checkpoints;
   const std::string directory = (checkpoints.path() / "one").string();
@@ -186,7 +174,7 @@ TEST_P(ResidenceOf, MayChangeFromOneCheckpointToTheNextRun) {
 }
 
 TEST_P(ResidenceOf, ACheckpointSavedBesideTrainingHoldsTheStateOfItsMoment) {
-  const auto params = model_of(GetParam());
+  const auto params = model_with_frozen(GetParam());
   const TemporaryDirectory store;
   const TemporaryDirectory checkpoints;
   const std::string directory = (checkpoints.path() / "one").string();

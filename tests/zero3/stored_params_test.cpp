@@ -19,18 +19,6 @@ std::string stored_config(const TemporaryDirectory& directory, const std::string
          directory.path().string() + R"("})" + zero + "}" + more + "}";
 }
 
-std::vector<ParamSpec> model_with_frozen(Dtype dtype) {
-  auto params = small_model(dtype);
-  params.push_back({"adapter.base", dtype, 300'000, 0, 3, Training::frozen});
-  return params;
-}
-
-std::unique_ptr<Engine> open(const std::string& config, const std::vector<ParamSpec>& params) {
-  auto engine = open_engine(config, params);
-  EXPECT_TRUE(engine) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
-}
-
 // A parameter by way of its unit, as a model would get it.
 std::vector<std::byte> unsharded(Engine& engine, std::uint32_t id, std::uint64_t numel) {
   const auto [unit, first] = engine.place(id).value();

@@ -43,6 +43,13 @@ inline std::vector<ParamSpec> small_model(Dtype dtype) {
           {"norm.bias", dtype, 33, 1, 1},        {"head", dtype, 2'000'003, 0, 2}};
 }
 
+// And a frozen parameter.
+inline std::vector<ParamSpec> model_with_frozen(Dtype dtype) {
+  auto params = small_model(dtype);
+  params.push_back({"adapter.base", dtype, 300'000, 0, 3, Training::frozen});
+  return params;
+}
+
 inline std::string nvme_config(const std::filesystem::path& path, const std::string& more = "") {
   return R"({"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": ")" +
          path.string() + R"("}})" + more + "}";
@@ -55,6 +62,13 @@ inline Result<std::unique_ptr<Engine>> open_engine(const std::string& config, st
   for (ParamSpec& param : params) TRY(engine->register_param(std::move(param)));
   TRY(engine->commit());
   return engine;
+}
+
+// Null, and a failure of the test, where it cannot be opened.
+inline std::unique_ptr<Engine> open(const std::string& config, const std::vector<ParamSpec>& params) {
+  auto engine = open_engine(config, params);
+  EXPECT_TRUE(engine) << engine.error().message;
+  return engine ? std::move(*engine) : nullptr;
 }
 
 // Values that exercise many exponents, and are the same for the same seed (Steele et al.'s SplitMix64).

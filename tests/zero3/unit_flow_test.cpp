@@ -45,11 +45,10 @@ std::string max_live(std::uint64_t elements) {
   return fmt::format(R"(, "stage3_max_live_parameters": {})", elements);
 }
 
-std::unique_ptr<Engine> open(const std::string& text, const std::vector<ParamSpec>& params) {
-  auto engine = open_engine(text, params);
-  EXPECT_TRUE(engine) << engine.error().message;
-  if (engine) write_initial(**engine, params);
-  return engine ? std::move(*engine) : nullptr;
+std::unique_ptr<Engine> initialised(const std::string& text, const std::vector<ParamSpec>& params) {
+  auto engine = open(text, params);
+  if (engine) write_initial(*engine, params);
+  return engine;
 }
 
 // By name: events of the lane on which units come and go, since the engine was opened.
@@ -71,7 +70,7 @@ std::map<std::string, std::size_t> events_of_a_step(const std::string& zero, con
                                                     const std::string& param = "") {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, zero, own, param), params);
+  const auto engine = initialised(config(directory, zero, own, param), params);
   Program program(*engine, params.size());
   program.step(params, 1);
   program.step(params, 2);
@@ -88,7 +87,7 @@ class UnitFlowOf : public ::testing::TestWithParam<Dtype> {};
 
 TEST_P(UnitFlowOf, TrainsToTheSameBitsWithinEveryLimit) {
   const auto params = layers(GetParam());
-  const auto in_memory = open(R"({"gradient_clipping": 0})", params);
+  const auto in_memory = initialised(R"({"gradient_clipping": 0})", params);
   for (unsigned s = 1; s <= 3; ++s) train(*in_memory, params, 1);
   const std::uint64_t unit = params.front().numel + 1024;
   const std::uint64_t half = kLayers / 2 * unit;
@@ -102,7 +101,7 @@ TEST_P(UnitFlowOf, TrainsToTheSameBitsWithinEveryLimit) {
                                             {kLayers * unit, "5e7", "threads"}}) {
     SCOPED_TRACE(fmt::format("{} live, {} ahead, {}", limit, ahead, queue));
     const TemporaryDirectory directory;
-    const auto engine = open(config(directory, max_live(limit) + R"(, "stage3_prefetch_bucket_size": )" + ahead,
+    const auto engine = initialised(config(directory, max_live(limit) + R"(, "stage3_prefetch_bucket_size": )" + ahead,
                                     std::string(R"("queue": ")") + queue + "\""), params);
     Program program(*engine, params.size());
     for (unsigned s = 0; s < 3; ++s) {
@@ -125,7 +124,7 @@ TEST(UnitFlow, HoldsItsBoundWhateverIsUsed) {
     SCOPED_TRACE(seed);
     const TemporaryDirectory directory;
     const std::uint64_t limit = (seed % 4) * 1'101'000 + 5;
-    const auto engine = open(config(directory, max_live(limit)), params);
+    const auto engine = initialised(config(directory, max_live(limit)), params);
     Program program(*engine, params.size());
     std::mt19937 random(seed);
     for (unsigned pass = 0; pass < 4; ++pass) {
@@ -149,7 +148,7 @@ TEST(UnitFlow, HoldsItsBoundWhateverIsUsed) {
 TEST(UnitFlow, AUnitThatStayedIsUsedAgainWithoutReading) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory), params);
+  const auto engine = initialised(config(directory), params);
   Program program(*engine, params.size());
   program.forward();
   ASSERT_TRUE(engine->drain(-1));
@@ -168,7 +167,7 @@ class RenewedUnits : public ::testing::TestWithParam<Dtype> {};
 TEST_P(RenewedUnits, HaveTheirNewValuesAfterAStepAndAreNotReadAgain) {
   const TemporaryDirectory directory;
   const auto params = layers(GetParam());
-  const auto engine = open(config(directory), params);
+  const auto engine = initialised(config(directory), params);
   Program program(*engine, params.size());
   for (unsigned s = 1; s <= 2; ++s) {
     program.step(params, s);
@@ -185,7 +184,7 @@ TEST(UnitFlow, WhatIsWrittenOrLoadedIsReadAgain) {
   const TemporaryDirectory directory;
   const TemporaryDirectory checkpoints;
   const auto params = layers();
-  const auto engine = open(config(directory), params);
+  const auto engine = initialised(config(directory), params);
   ASSERT_TRUE(save(*engine, checkpoints.path() / "one"));
   Program program(*engine, params.size());
   program.forward();
@@ -204,7 +203,7 @@ TEST(UnitFlow, WhatIsWrittenOrLoadedIsReadAgain) {
 TEST(UnitFlow, AUnitThatIsGivenUpIsNotThereWhateverWasPlanned) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory), params);
+  const auto engine = initialised(config(directory), params);
   std::vector<std::byte> memory(2 * engine->unit(0)->content);
   ASSERT_TRUE(engine->unshard(0, Use::forward, memory.data(), {}));
   EXPECT_FALSE(engine->reshard(0, AfterUse::given_up).value());
@@ -243,14 +242,14 @@ TEST(UnitFlowKeys, MaxInCpuBoundsWhatHostMemoryHolds) {
 TEST(UnitFlowKeys, ParamPersistenceThresholdKeepsSmallOnesOutOfTheStore) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  EXPECT_EQ(stored_units(*open(config(directory), params), params.size()).size(), kLayers);
-  EXPECT_TRUE(stored_units(*open(config(directory, "", "", "", kElements), params), params.size()).empty());
+  EXPECT_EQ(stored_units(*initialised(config(directory), params), params.size()).size(), kLayers);
+  EXPECT_TRUE(stored_units(*initialised(config(directory, "", "", "", kElements), params), params.size()).empty());
 }
 
 TEST(UnitFlowKeys, ModelPersistenceThresholdBoundsThem) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, R"(, "stage3_model_persistence_threshold": 2200000)", "", "", kElements), params);
+  const auto engine = initialised(config(directory, R"(, "stage3_model_persistence_threshold": 2200000)", "", "", kElements), params);
   EXPECT_EQ(stored_units(*engine, params.size()).size(), kLayers - 2);
 }
 
@@ -268,7 +267,7 @@ std::uint64_t bytes_read(Engine& engine) {
 std::uint64_t units_read(const std::string& zero, const std::string& param = "") {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, max_live(0) + zero, R"("trace": true)", param), params);
+  const auto engine = initialised(config(directory, max_live(0) + zero, R"("trace": true)", param), params);
   const std::uint64_t before = bytes_read(*engine);
   Program program(*engine, params.size());
   program.use(0, Use::forward);
@@ -291,7 +290,7 @@ TEST(UnitFlowKeys, SubGroupSizeAndBufferSizeBoundWhatMovesAtOnce) {
   const auto params = layers();
   const auto blocks = [&](const std::string& zero, const std::string& param) {
     const TemporaryDirectory directory;
-    const auto engine = open(config(directory, zero, R"("trace": true)", param), params);
+    const auto engine = initialised(config(directory, zero, R"("trace": true)", param), params);
     return json::parse(engine->describe())["blocks"].get<std::size_t>();
   };
   EXPECT_EQ(blocks("", ""), kLayers);
@@ -305,7 +304,7 @@ TEST(UnitFlowKeys, SubGroupSizeAndBufferSizeBoundWhatMovesAtOnce) {
 TEST(UnitFlowOrders, AFirstPassInTheOrderOfRegistrationIsNotCold) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, max_live(0)), params);
+  const auto engine = initialised(config(directory, max_live(0)), params);
   Program program(*engine, params.size());
   for (unsigned s = 1; s <= 3; ++s) program.step(params, s);
   EXPECT_EQ(engine->stats().unexpected_uses, 0u);
@@ -315,7 +314,7 @@ TEST(UnitFlowOrders, AFirstPassInTheOrderOfRegistrationIsNotCold) {
 TEST(UnitFlowOrders, AnotherOrderIsServedCountedAndExpectedNext) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, max_live(3 * 1'101'000)), params);
+  const auto engine = initialised(config(directory, max_live(3 * 1'101'000)), params);
   Program program(*engine, params.size());
   const auto pass = [&](const std::vector<std::uint32_t>& units) {
     for (const std::uint32_t unit : units) {
@@ -339,7 +338,7 @@ TEST(UnitFlowOrders, AnotherOrderIsServedCountedAndExpectedNext) {
 TEST(UnitFlowOrders, EvaluationsAndAccessesAreNotPartOfAPass) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, max_live(2 * 1'101'000)), params);
+  const auto engine = initialised(config(directory, max_live(2 * 1'101'000)), params);
   Program program(*engine, params.size());
   program.step(params, 1);
   program.step(params, 2);
@@ -361,7 +360,7 @@ TEST(UnitFlowOrders, EvaluationsAndAccessesAreNotPartOfAPass) {
 TEST(UnitFlowOrders, AnAccessIsNotBoundAndSaysSo) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, max_live(0)), params);
+  const auto engine = initialised(config(directory, max_live(0)), params);
   std::vector<std::string> lines;
   const auto add = [](void* all, int32_t, const char* line) { static_cast<std::vector<std::string>*>(all)->push_back(line); };
   ASSERT_TRUE(set_log_callback(add, &lines, ORLOP_LOG_WARNING));
@@ -379,8 +378,8 @@ TEST(UnitFlowOrders, MicroBatchesAreEachAPass) {
   const TemporaryDirectory directory;
   const auto params = layers();
   const std::string several = R"({"gradient_accumulation_steps": 3, )";
-  const auto engine = open(several + config(directory, max_live(2 * 1'101'000)).substr(1), params);
-  const auto in_memory = open(several + R"("gradient_clipping": 0})", params);
+  const auto engine = initialised(several + config(directory, max_live(2 * 1'101'000)).substr(1), params);
+  const auto in_memory = initialised(several + R"("gradient_clipping": 0})", params);
   Program program(*engine, params.size());
   for (unsigned s = 1; s <= 2; ++s) {
     program.step(params, s, 3);
@@ -397,7 +396,7 @@ TEST(UnitFlowOrders, MicroBatchesAreEachAPass) {
 TEST(UnitFlowOrders, TheFirstStatesAreReadBeforeBackwardHasEnded) {
   const TemporaryDirectory directory;
   const auto params = layers();
-  const auto engine = open(config(directory, max_live(0)), params);
+  const auto engine = initialised(config(directory, max_live(0)), params);
   Program program(*engine, params.size());
   program.step(params, 1);
   program.forward();
@@ -415,14 +414,14 @@ TEST(UnitFlowBudgets, WhatTheBudgetLeavesStaysInMemory) {
   const TemporaryDirectory directory;
   const auto params = layers();
   const std::uint64_t least = [&] {
-    const auto engine = open(config(directory, max_live(0)), params);
+    const auto engine = initialised(config(directory, max_live(0)), params);
     const std::uint64_t bytes = engine->stats().host_bytes;
     EXPECT_TRUE(engine->finish());
     return bytes;
   }();
   const std::uint64_t unit = 2 * 1'101'000;
   const std::string budget = fmt::format(R"("memory": {{"host": {}, "pinned": 0}})", least + 3 * unit);
-  const auto engine = open(config(directory, "", budget), params);
+  const auto engine = initialised(config(directory, "", budget), params);
   const auto stats = engine->stats();
   EXPECT_EQ(stats.host_bytes, least + 3 * unit);
   EXPECT_NEAR(static_cast<double>(stats.live_limit_bytes), 4.0 * unit, 1e5) << "the largest, and three more";
@@ -453,7 +452,7 @@ TEST(UnitFlowBudgets, WhatIsHeldMeanwhileHasToFitBesideIt) {
   auto params = layers();
   params[0].is_held = params[5].is_held = true;
   params[4].numel = 3'000'000;
-  const auto engine = open(config(directory, max_live(0)), params);
+  const auto engine = initialised(config(directory, max_live(0)), params);
   EXPECT_NEAR(static_cast<double>(engine->stats().live_limit_bytes), 2 * (2.0 * kElements + 3e6), 1e4);
   const auto refused = open_engine(config(directory, max_live(0), R"("memory": {"host": "1M"})"), params);
   ASSERT_FALSE(refused);
