@@ -1,0 +1,15 @@
+"""Orlop under DeepSpeed's names: scripts written for DeepSpeed train on the Orlop engine. This is not DeepSpeed.
+
+`deepspeed.__orlop__` is Orlop's version; `deepspeed.__version__` the version of DeepSpeed whose interface this is.
+"""
+
+from __future__ import annotations
+
+import orlop as _orlop
+
+from . import _version
+from ._missing import refuse_unknown as _refuse_unknown
+from ._version import __git_branch__, __git_hash__, __version__, __version_major__, __version_minor__, __version_patch__
+
+__orlop__ = _orlop.__version__
+__getattr__ = _refuse_unknown(__name__)
