@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
 PRINT_CONFIG = "ORLOP_PRINT_CONFIG"  # in the environment: print every engine's configuration
 
+EngineType = TypeVar("EngineType", bound=Engine)
 Initialized = tuple[Engine, Optimizer, Optional["DataLoader[Any]"], Any]
 
 
@@ -77,18 +78,34 @@ def initialize(
         )
     _log.follow_logger()
     resolved = Config(_one_source(args, config, config_params))
-    if os.environ.get(PRINT_CONFIG) or resolved.get("dump_state"):
-        print(resolved.table(), flush=True)
-    loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
+    loader = None if training_data is None else loader_of(resolved, training_data, collate_fn)
+    engine = build(Engine, model, resolved, optimizer, model_parameters, lr_scheduler)
+    engine.training_dataloader = loader
+    return engine, engine.optimizer, loader, engine.lr_scheduler
+
+
+def build(
+    engine_class: type[EngineType],
+    model: nn.Module,
+    config: Config,
+    optimizer: Any = None,
+    model_parameters: Iterable[Any] | None = None,
+    lr_scheduler: Any = None,
+) -> EngineType:
+    """An engine of a class around a model; the arguments are those of `initialize`."""
+    if os.environ.get(PRINT_CONFIG) or config.get("dump_state"):
+        print(config.table(), flush=True)
     check_memory(model)
     check_unclaimed("initialize", model)  # before anything of it is changed
-    _set_precision(model, resolved)
+    _set_precision(model, config)
     groups, client = _choose_optimizer(model, optimizer, model_parameters)
     parameters = parameters_of(model, groups)
-    native = _open(resolved, parameters, client)
+    native = _open(config, parameters, client)
     units = Units(native)
     try:
-        engine_optimizer, flow = _commit(native, resolved, parameters, groups, client)
+        flow = _register(native, config, parameters)
+        engine_optimizer = engine_class.optimizer_class(config)(native, flow, groups, client)
+        native.commit()
         _move_in(native, model, parameters, units)
         bring_what_stays(model, (parameter.tensor for parameter in parameters))
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
@@ -101,9 +118,7 @@ def initialize(
     torch_update = None
     if client is not None and engine_optimizer.kind is OptimizerKind.EXTERNAL:
         torch_update = TorchUpdate(native, parameters, client)
-    engine = Engine(model, resolved, native, parameters, engine_optimizer, flow, units, scheduler, torch_update)
-    engine.training_dataloader = loader
-    return engine, engine_optimizer, loader, scheduler
+    return engine_class(model, config, native, parameters, engine_optimizer, flow, units, scheduler, torch_update)
 
 
 def _one_source(args: Any, config: ConfigSource | None, config_params: ConfigSource | None) -> ConfigSource | None:
@@ -157,19 +172,10 @@ def _open(config: Config, parameters: list[Parameter], client: torch.optim.Optim
     return NativeEngine(config.text, kind, device.index or 0, optimizer)
 
 
-def _commit(
-    native: NativeEngine,
-    config: Config,
-    parameters: list[Parameter],
-    groups: Groups,
-    client: torch.optim.Optimizer | None,
-) -> tuple[Optimizer, GradientFlow]:
+def _register(native: NativeEngine, config: Config, parameters: list[Parameter]) -> GradientFlow:
     for parameter in parameters:
         parameter.register(native)
-    flow = GradientFlow(native, int(config.get("gradient_accumulation_steps", 1)))
-    optimizer = Optimizer(native, flow, groups, client)
-    native.commit()
-    return optimizer, flow
+    return GradientFlow(native, int(config.get("gradient_accumulation_steps", 1)))
 
 
 def _move_in(native: NativeEngine, model: nn.Module, parameters: list[Parameter], units: Units) -> None:
@@ -205,7 +211,8 @@ def _choose_scheduler(lr_scheduler: Any, optimizer: Optimizer) -> Any:
     return lr_scheduler
 
 
-def _loader(config: Config, data: Any, collate_fn: Any) -> DataLoader[Any]:
+def loader_of(config: Config, data: Any, collate_fn: Any) -> DataLoader[Any]:
+    """Shuffled micro-batches of a dataset."""
     size = config.get("train_micro_batch_size_per_gpu")
     if size is None:
         raise ConfigError(

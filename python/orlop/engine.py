@@ -102,6 +102,11 @@ class Engine(nn.Module):
                 raise
             return getattr(module, name)
 
+    @classmethod
+    def optimizer_class(cls, config: Config) -> type[Optimizer]:
+        """The class of the engine's optimizer, for classes of engines that have another."""
+        return Optimizer
+
     # ---- Training ----
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import orlop as _orlop
 
-from . import _version
+from . import _version, runtime, utils
+from ._initialize import initialize
 from ._missing import refuse_unknown as _refuse_unknown
 from ._version import __git_branch__, __git_hash__, __version__, __version_major__, __version_minor__, __version_patch__
+from .runtime.engine import DeepSpeedEngine
 
 __orlop__ = _orlop.__version__
 __getattr__ = _refuse_unknown(__name__)

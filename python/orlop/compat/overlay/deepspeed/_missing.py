@@ -23,7 +23,7 @@ def refuse_unknown(module: str) -> Callable[[str], Any]:
 
     def get(name: str) -> Any:
         raise AttributeError(
-            f"{module}.{name} is not provided by Orlop, whose overlay this package is: see docs/migrating.md for what is"
+            f"{module}.{name} is not provided by Orlop, whose overlay this package is: see docs/migrating.md"
         )
 
     return get

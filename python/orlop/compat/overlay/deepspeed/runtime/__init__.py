@@ -1,0 +1,1 @@
+"""The engine and what belongs to it, under DeepSpeed's module paths."""

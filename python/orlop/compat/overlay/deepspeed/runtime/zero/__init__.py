@@ -1,0 +1,1 @@
+"""What ZeRO consists of, under DeepSpeed's module paths."""
