@@ -48,6 +48,13 @@ python_suite() {
   "$python" -m pytest -q -rs "${files[@]}" --junitxml="$out/pytest.xml"
 }
 
+# In a process of its own: whether there is a deepspeed is decided when transformers is imported.
+compat() {
+  build build liborlop
+  use_library
+  "$python" -m pytest -q -rs tests/compat --junitxml="$1/pytest.xml"
+}
+
 # A sanitizer build is of the C++ suite alone, and unoptimised: that compiles three times faster. What tries very many
 # values in one thread is left to the release build and to fuzzing, and one precision of three to the release build.
 sanitized() {  # sanitized FOLDER SANITIZERS RESULTS
@@ -76,10 +83,11 @@ fuzz() {
   meson_suite build-fuzz --suite fuzz "$1"
 }
 
-declare -A suites=([release]=release [python]=python_suite [asan]=address_sanitizer [tsan]=thread_sanitizer [fuzz]=fuzz)
-if (( $# == 0 )); then set -- release python asan tsan fuzz; fi
+declare -A suites=([release]=release [python]=python_suite [compat]=compat [asan]=address_sanitizer
+                   [tsan]=thread_sanitizer [fuzz]=fuzz)
+if (( $# == 0 )); then set -- release python compat asan tsan fuzz; fi
 for name in "$@"; do
-  [[ -v suites[$name] ]] || { say "there is no suite '$name'; there are: release python asan tsan fuzz"; exit 2; }
+  [[ -v suites[$name] ]] || { say "there is no suite '$name'; there are: release python compat asan tsan fuzz"; exit 2; }
 done
 for name in "$@"; do suite "$name" "${suites[$name]}"; done
 

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import orlop as _orlop
 
-from . import _version, runtime, utils
+from . import _version, accelerator, comm, inference, launcher, moe, pipe, runtime, utils
+from . import comm as dist
+from ._arguments import add_config_arguments
 from ._initialize import initialize
 from ._missing import refuse_unknown as _refuse_unknown
 from ._version import __git_branch__, __git_hash__, __version__, __version_major__, __version_minor__, __version_patch__
+from .accelerator import get_accelerator
+from .comm import init_distributed
+from .inference.engine import InferenceEngine, init_inference
+from .pipe import PipelineModule
 from .runtime.engine import DeepSpeedEngine
+from .runtime.hybrid_engine import DeepSpeedHybridEngine
+from .runtime.pipe.engine import PipelineEngine
+from .runtime.tensor_parallel import tp_model_init
+from .utils.logging import logger
 
 __orlop__ = _orlop.__version__
 __getattr__ = _refuse_unknown(__name__)

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 
+class MissingNameError(AttributeError, NotImplementedError):
+    """A name that this package does not have: `hasattr` is False for it, and so is what it stands for."""
+
+
 def missing(name: str, instead: str) -> type:
     """A class for a name that is not provided: `isinstance` with it works, making or calling one raises.
 
@@ -19,11 +23,11 @@ def missing(name: str, instead: str) -> type:
 
 
 def refuse_unknown(module: str) -> Callable[[str], Any]:
-    """A module's `__getattr__`: other names are an AttributeError that says whose package this is."""
+    """A module's `__getattr__`: other names are an error that says whose package this is."""
 
     def get(name: str) -> Any:
-        raise AttributeError(
-            f"{module}.{name} is not provided by Orlop, whose overlay this package is: see docs/migrating.md"
+        raise MissingNameError(
+            f"{module}.{name} is not provided by Orlop, whose overlay this package is: see docs/migrating.md", name=name
         )
 
     return get

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 from ..runtime.dataloader import RepeatingLoader
-from . import logging
+from . import groups, logging, numa
 from .logging import logger

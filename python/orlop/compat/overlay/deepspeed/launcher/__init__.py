@@ -1,0 +1,1 @@
+"""The `deepspeed` command: starts the ranks of a script, here or on several machines."""

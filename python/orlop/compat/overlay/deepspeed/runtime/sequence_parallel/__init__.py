@@ -1,0 +1,1 @@
+"""Sequences shared by several ranks: names alone."""
