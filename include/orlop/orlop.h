@@ -325,6 +325,32 @@ typedef struct orlop_group_params {
 ORLOP_API orlop_status orlop_group_get(orlop_engine *engine, int32_t group, orlop_group_params *params);
 ORLOP_API orlop_status orlop_group_set(orlop_engine *engine, int32_t group, const orlop_group_params *params);
 
+/* ---- Tensors ------------------------------------------------------------------------------------------------ */
+
+/* An update without an engine, for a program that keeps parameters, gradients and states itself, in host memory: arrays
+ * of numel elements, contiguous, aligned to their elements. They stay the program's and must not overlap. */
+typedef struct orlop_tensor {
+  uint32_t struct_size;
+  int32_t param_dtype;  /* an orlop_dtype. A bf16 or f16 parameter has no master here: it is what its update, computed in
+                           fp32, is rounded to (to nearest even) */
+  int32_t grad_dtype;
+  int32_t state_dtype;  /* of the states: ORLOP_F32 unless they are to be rounded as parameters are */
+  uint64_t numel;
+  void *param;
+  const void *grad;
+  void *exp_avg;        /* of ADAM and LION, zero before the first update; otherwise NULL */
+  void *exp_avg_sq;     /* of ADAM and ADAGRAD, likewise */
+  uint64_t step;        /* which update of this tensor it is, from 1: the t of Adam's bias correction */
+} orlop_tensor;
+
+/* Updates `count` tensors, one behind the other in memory and all of one struct_size, by the optimizer and the values of
+ * `group` (of which orlop_group_set says what is allowed; not EXTERNAL). Gradients are used as they are: not scaled, not
+ * clipped, and one that is not finite reaches its parameter. The same bits on every processor and number of threads.
+ * Blocks until all are updated, on every processor the process may use; in a child made by fork() on the calling thread
+ * alone. Different tensors may be updated from several threads. After an error none has changed. Errors:
+ * ORLOP_INVALID_ARGUMENT. */
+ORLOP_API orlop_status orlop_tensor_update(const orlop_group_params *group, const orlop_tensor *tensors, uint64_t count);
+
 /* ---- Gradients ---------------------------------------------------------------------------------------------- */
 
 /* Takes the gradient of a parameter (numel elements, contiguous, on the device) into the engine: copied in 16 bits

@@ -73,6 +73,21 @@ class GroupParams(Structure):
     ]
 
 
+class Tensor(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("param_dtype", c_int32),
+        ("grad_dtype", c_int32),
+        ("state_dtype", c_int32),
+        ("numel", c_uint64),
+        ("param", c_void_p),
+        ("grad", c_void_p),
+        ("exp_avg", c_void_p),
+        ("exp_avg_sq", c_void_p),
+        ("step", c_uint64),
+    ]
+
+
 class StepParams(Structure):
     _fields_ = [
         ("struct_size", c_uint32),
@@ -162,6 +177,7 @@ STRUCTS: dict[str, type[Structure]] = {
     "orlop_param_desc": ParamDesc,
     "orlop_unit": Unit,
     "orlop_group_params": GroupParams,
+    "orlop_tensor": Tensor,
     "orlop_step_params": StepParams,
     "orlop_step_report": StepReport,
     "orlop_save_params": SaveParams,
@@ -203,6 +219,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_unit_reshard": (_status, [_engine, c_uint32, POINTER(c_int32)], False),
     "orlop_group_get": (_status, [_engine, c_int32, POINTER(GroupParams)], False),
     "orlop_group_set": (_status, [_engine, c_int32, POINTER(GroupParams)], False),
+    "orlop_tensor_update": (_status, [POINTER(GroupParams), POINTER(Tensor), c_uint64], False),
     "orlop_grad_ready": (_status, [_engine, c_uint32, c_void_p, c_int32, c_void_p, POINTER(_ticket)], False),
     "orlop_ticket_wait": (_status, [_engine, _ticket, c_int32], False),
     "orlop_backward_end": (_status, [_engine, POINTER(c_int32)], False),

@@ -7,10 +7,11 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import byref, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any
+from typing import Any, NamedTuple
 
+from . import _abi
 from ._abi import (
     EngineParams,
     GroupParams,
@@ -73,6 +74,27 @@ def describe_checkpoint(directory: str) -> dict[str, Any]:
     """What a checkpoint says of itself. See orlop.h."""
     raw = os.fsencode(directory)
     return _read_json(lambda buffer, capacity, needed: library.checkpoint_describe(raw, buffer, capacity, needed))
+
+
+class TensorUpdate(NamedTuple):
+    """A tensor to update: `orlop_tensor` without its size. Addresses; of a state that the optimizer has not None."""
+
+    param_dtype: DType
+    grad_dtype: DType
+    state_dtype: DType
+    numel: int
+    param: int
+    grad: int
+    exp_avg: int | None
+    exp_avg_sq: int | None
+    step: int
+
+
+def update_tensors(group: GroupParams, updates: Sequence[TensorUpdate]) -> None:
+    """Updates tensors of the caller's in host memory by one group's values. See orlop.h."""
+    size = ctypes.sizeof(_abi.Tensor)
+    tensors = (_abi.Tensor * len(updates))(*(_abi.Tensor(size, *update) for update in updates))
+    check(library.tensor_update(byref(group), tensors, len(updates)))
 
 
 class SavedCheckpoint:

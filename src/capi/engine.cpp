@@ -3,6 +3,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "capi/groups.hpp"
 #include "capi/handle.hpp"
 
 using namespace orlop;
@@ -107,11 +108,6 @@ Result<> wait_for_step(zero3::Engine& engine, int32_t timeout_ms, orlop_step_rep
   TRY(check_report(report));
   TRY_ASSIGN(const zero3::StepReport done, engine.step_wait(timeout_ms));
   return report == nullptr ? Result<>{} : capi::fill_struct("wait for step", report, report_of(done));
-}
-
-Result<kernels::Optimizer> optimizer_of(const char* call, std::int32_t value) {
-  if (value >= ORLOP_OPTIMIZER_ADAM && value <= ORLOP_OPTIMIZER_EXTERNAL) return static_cast<kernels::Optimizer>(value);
-  return fail(ORLOP_INVALID_ARGUMENT, "{}: on optimizer {}: there is none of that number", call, value);
 }
 
 }  // namespace
@@ -281,17 +277,8 @@ orlop_status orlop_group_get(orlop_engine* engine, int32_t group, orlop_group_pa
 
 orlop_status orlop_group_set(orlop_engine* engine, int32_t group, const orlop_group_params* params) {
   return with_engine("set optimizer group", engine, [&](zero3::Engine& e) -> Result<> {
-    TRY_ASSIGN(const orlop_group_params given, capi::read_struct("set optimizer group", params));
-    TRY_ASSIGN(const kernels::Optimizer optimizer, optimizer_of("set optimizer group", given.optimizer));
-    return e.set_group(group, {.lr = given.lr,
-                               .beta1 = given.beta1,
-                               .beta2 = given.beta2,
-                               .eps = given.eps,
-                               .weight_decay = given.weight_decay,
-                               .decoupled = given.decoupled_weight_decay != 0,
-                               .bias_correction = given.bias_correction != 0,
-                               .optimizer = optimizer,
-                               .lr_decay = given.lr_decay});
+    TRY_ASSIGN(const kernels::HyperParams hyper, capi::hyper_params_of("set optimizer group", params));
+    return e.set_group(group, hyper);
   });
 }
 

@@ -13,23 +13,31 @@ Result<> check_number(int group) {
   return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: {}: must be from 0 to {}", group, Groups::kMaximum - 1);
 }
 
-Result<> check_value(int group, const char* name, double value, double below) {
+Result<> check_value(const std::string& what, const char* name, double value, double below) {
   if (value >= 0 && value < below) return {};
-  return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on group {} ({} = {}): must be at least 0 and {}", group, name,
-              value, below == 1 ? "below 1" : "finite");
+  return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on {} ({} = {}): must be at least 0 and {}", what, name, value,
+              below == 1 ? "below 1" : "finite");
 }
 
 }  // namespace
 
-// Only Adam's groups may choose between decoupled weight decay and L2 regularisation.
+Result<> check_hyper_params(const std::string& what, const kernels::HyperParams& hyper) {
+  TRY(check_value(what, "lr", hyper.lr, INFINITY));
+  TRY(check_value(what, "beta1", hyper.beta1, 1));
+  TRY(check_value(what, "beta2", hyper.beta2, 1));
+  TRY(check_value(what, "eps", hyper.eps, INFINITY));
+  TRY(check_value(what, "weight_decay", hyper.weight_decay, INFINITY));
+  TRY(check_value(what, "lr_decay", hyper.lr_decay, INFINITY));
+  const bool is_lion = hyper.optimizer == kernels::Optimizer::lion;
+  if (hyper.optimizer == kernels::Optimizer::adam || hyper.decoupled == is_lion) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on {} (decoupled_weight_decay = {}): {} knows only {}", what,
+              hyper.decoupled ? 1 : 0, name_of(hyper.optimizer), is_lion ? 1 : 0);
+}
+
 Result<> Groups::check_optimizer(int group, const kernels::HyperParams& hyper) const {
-  if (hyper.optimizer != optimizer()) {
-    return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on group {}: its optimizer is {}, the engine's {}; start from "
-                "orlop_group_get", group, name_of(hyper.optimizer), name_of(optimizer()));
-  }
-  if (optimizer() == kernels::Optimizer::adam || hyper.decoupled == initial_.decoupled) return {};
-  return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on group {} (decoupled_weight_decay = {}): {} knows only {}", group,
-              hyper.decoupled ? 1 : 0, name_of(optimizer()), initial_.decoupled ? 1 : 0);
+  if (hyper.optimizer == optimizer()) return {};
+  return fail(ORLOP_INVALID_ARGUMENT, "optimizer group: on group {}: its optimizer is {}, the engine's {}; start from "
+              "orlop_group_get", group, name_of(hyper.optimizer), name_of(optimizer()));
 }
 
 Result<kernels::HyperParams> Groups::get(int group) const {
@@ -40,13 +48,8 @@ Result<kernels::HyperParams> Groups::get(int group) const {
 
 Result<> Groups::set(int group, const kernels::HyperParams& hyper) {
   TRY(check_number(group));
-  TRY(check_value(group, "lr", hyper.lr, INFINITY));
-  TRY(check_value(group, "beta1", hyper.beta1, 1));
-  TRY(check_value(group, "beta2", hyper.beta2, 1));
-  TRY(check_value(group, "eps", hyper.eps, INFINITY));
-  TRY(check_value(group, "weight_decay", hyper.weight_decay, INFINITY));
-  TRY(check_value(group, "lr_decay", hyper.lr_decay, INFINITY));
   TRY(check_optimizer(group, hyper));
+  TRY(check_hyper_params(fmt::format("group {}", group), hyper));
   const auto index = static_cast<std::size_t>(group);
   if (index >= groups_.size()) groups_.resize(index + 1, initial_);
   groups_[index] = hyper;

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/result.hpp"
 #include "kernels/optimizer.hpp"
 
 namespace orlop::zero3 {
+
+// Whether values are those of an optimizer. Error: ORLOP_INVALID_ARGUMENT with the value that is out of range, or that this
+// optimizer cannot have; `what` says whose they are.
+Result<> check_hyper_params(const std::string& what, const kernels::HyperParams& hyper);
 
 class Groups {
  public:

@@ -348,6 +348,95 @@ TEST_F(Imports, RefuseWhatIsWrong) {
   EXPECT_EQ(write(0, 0, 8), ORLOP_OK) << orlop_last_error();
 }
 
+class Tensors : public testing::Test {
+ protected:
+  Tensors() {
+    group_.struct_size = sizeof group_;
+    group_.decoupled_weight_decay = 1;
+    group_.bias_correction = 1;
+    group_.lr = 0.5;
+    tensor_.struct_size = sizeof tensor_;
+    tensor_.numel = param_.size();
+    tensor_.param = param_.data();
+    tensor_.grad = grad_.data();
+    tensor_.exp_avg = exp_avg_.data();
+    tensor_.exp_avg_sq = exp_avg_sq_.data();
+    tensor_.step = 1;
+  }
+  orlop_status update() { return orlop_tensor_update(&group_, &tensor_, 1); }
+  void expect_refused(const char* why) {
+    EXPECT_EQ(update(), ORLOP_INVALID_ARGUMENT);
+    EXPECT_THAT(orlop_last_error(), HasSubstr(why));
+    EXPECT_EQ(param_, (std::array<float, 3>{1, 1, 1}));
+  }
+
+  std::array<float, 3> param_ = {1, 1, 1}, grad_ = {2, -2, 2}, exp_avg_{}, exp_avg_sq_{};
+  orlop_group_params group_{};
+  orlop_tensor tensor_{};
+};
+
+TEST_F(Tensors, AreUpdatedInPlace) {
+  ASSERT_EQ(update(), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(param_, (std::array<float, 3>{0.5, 1.5, 0.5})) << "with betas of 0 a step is lr towards the gradient's sign";
+  EXPECT_EQ(exp_avg_, grad_);
+  EXPECT_EQ(exp_avg_sq_, (std::array<float, 3>{4, 4, 4}));
+}
+
+TEST_F(Tensors, MayBeNone) {
+  EXPECT_EQ(orlop_tensor_update(&group_, nullptr, 0), ORLOP_OK);
+  EXPECT_EQ(orlop_tensor_update(&group_, nullptr, 1), ORLOP_INVALID_ARGUMENT);
+}
+
+TEST_F(Tensors, OfALaterVersionFollowEachOtherAtTheirOwnSize) {
+  struct Longer {
+    orlop_tensor known;
+    std::uint64_t unknown;
+  };
+  std::array<Longer, 2> tensors{};
+  std::array<float, 3> second = {1, 1, 1}, exp_avg{}, exp_avg_sq{};
+  for (Longer& tensor : tensors) {
+    tensor.known = tensor_;
+    tensor.known.struct_size = sizeof tensor;
+  }
+  tensors[1].known.param = second.data();
+  tensors[1].known.exp_avg = exp_avg.data();
+  tensors[1].known.exp_avg_sq = exp_avg_sq.data();
+  ASSERT_EQ(orlop_tensor_update(&group_, &tensors[0].known, 2), ORLOP_OK) << orlop_last_error();
+  EXPECT_EQ(second, param_);
+}
+
+TEST_F(Tensors, AreUpdatedInAForkedChildToo) {
+  ASSERT_EQ(update(), ORLOP_OK) << orlop_last_error();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool is_updated = update() == ORLOP_OK && param_[0] < 0.5f;
+    ::_exit(is_updated ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST_F(Tensors, RefuseWhatIsWrong) {
+  const auto refuse = [&](const char* why, auto change) {
+    const auto [group, tensor] = std::pair(group_, tensor_);
+    change();
+    expect_refused(why);
+    group_ = group;
+    tensor_ = tensor;
+  };
+  refuse("lr = -1", [&] { group_.lr = -1; });
+  refuse("EXTERNAL", [&] { group_.optimizer = ORLOP_OPTIMIZER_EXTERNAL; });
+  refuse("number", [&] { group_.optimizer = 9; });
+  refuse("knows only 0", [&] { group_.optimizer = ORLOP_OPTIMIZER_ADAGRAD; });
+  refuse("exp_avg: the optimizer has that state", [&] { tensor_.exp_avg = nullptr; });
+  refuse("exp_avg_sq: the optimizer has no such state", [&] { group_.optimizer = ORLOP_OPTIMIZER_LION; });
+  refuse("count from 1", [&] { tensor_.step = 0; });
+  refuse("dtype 7", [&] { tensor_.state_dtype = 7; });
+  refuse("a gradient", [&] { tensor_.grad = nullptr; });
+  refuse("struct_size", [&] { tensor_.struct_size = 0; });
+}
+
 TEST(StatusNames, AreThoseOfTheHeader) {
   EXPECT_STREQ(orlop_status_name(ORLOP_NO_SPACE), "ORLOP_NO_SPACE");
   EXPECT_STREQ(orlop_status_name(-99), "ORLOP_UNKNOWN");

@@ -39,6 +39,19 @@ TEST(Layout, OfGroupParamsIsFixed) {
   EXPECT_EQ(offsetof(orlop_group_params, lr_decay), 56u);
 }
 
+TEST(Layout, OfTensorIsFixed) {
+  EXPECT_EQ(sizeof(orlop_tensor), 64u);
+  EXPECT_EQ(offsetof(orlop_tensor, param_dtype), 4u);
+  EXPECT_EQ(offsetof(orlop_tensor, grad_dtype), 8u);
+  EXPECT_EQ(offsetof(orlop_tensor, state_dtype), 12u);
+  EXPECT_EQ(offsetof(orlop_tensor, numel), 16u);
+  EXPECT_EQ(offsetof(orlop_tensor, param), 24u);
+  EXPECT_EQ(offsetof(orlop_tensor, grad), 32u);
+  EXPECT_EQ(offsetof(orlop_tensor, exp_avg), 40u);
+  EXPECT_EQ(offsetof(orlop_tensor, exp_avg_sq), 48u);
+  EXPECT_EQ(offsetof(orlop_tensor, step), 56u);
+}
+
 TEST(Layout, OfStepStructsIsFixed) {
   EXPECT_EQ(sizeof(orlop_step_params), 16u);
   EXPECT_EQ(offsetof(orlop_step_params, loss_scale), 8u);
