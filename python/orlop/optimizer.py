@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import nn
 
+from . import optim
 from ._abi import GroupParams, sized
 from ._enums import OptimizerKind
 from ._hooks import GradientFlow
@@ -15,9 +16,6 @@ from ._native import NativeEngine
 from .errors import ConfigError, InvalidArgumentError, OutOfOrderError, UnsupportedError
 
 Groups = list[dict[str, Any]]
-
-# Options of torch's Adam that change the arithmetic in a way the engine does not know.
-_REFUSED_OPTIONS = ("amsgrad", "maximize", "differentiable")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -69,9 +67,7 @@ class Optimizer(torch.optim.Optimizer):
                 self._sent[index] = values
 
     def _values(self, index: int, group: dict[str, Any]) -> tuple[float, ...]:
-        for option in _REFUSED_OPTIONS:
-            if group.get(option):
-                raise UnsupportedError(f"optimizer: on {option} of group {index}: not supported; leave it False")
+        optim.check_options(index, group)
         base = self._base
         beta1, beta2 = group.get("betas", (base.beta1, base.beta2))
         return (
@@ -90,6 +86,8 @@ class Optimizer(torch.optim.Optimizer):
             return bool(self._base.decoupled_weight_decay)
         if self._client is None:
             return bool(group.get("decoupled_weight_decay", self._base.decoupled_weight_decay))
+        if isinstance(self._client, optim.HostOptimizer):
+            return self._client.decoupled
         return isinstance(self._client, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay", False))
 
     def _group_params(self, values: tuple[float, ...]) -> GroupParams:
@@ -183,6 +181,9 @@ def client_of(optimizer: Any, parameters: Groups) -> torch.optim.Optimizer:
 
 def block_of(client: torch.optim.Optimizer) -> dict[str, Any]:
     """The configuration's optimizer block that a torch optimizer stands for; "External" for one that torch runs."""
+    ours = optim.block_of(client)
+    if ours is not None:
+        return ours
     if type(client) is torch.optim.Adagrad:
         initial = client.defaults["initial_accumulator_value"]
         return {"type": "Adagrad", "params": {"initial_accumulator_value": initial}}
