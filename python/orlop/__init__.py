@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import atexit as _atexit
 
-from . import _log, zero
+from . import _log, lr_schedules, optim, zero
 from ._abi import VERSION as _VERSION
 from ._checkpoint import client_state
 from ._initialize import initialize
@@ -72,6 +72,8 @@ __all__ = [
     "build_info",
     "client_state",
     "initialize",
+    "lr_schedules",
+    "optim",
     "zero",
 ]
 

@@ -11,3 +11,6 @@ DTYPES: dict[torch.dtype, DType] = {
     torch.bfloat16: DType.BF16,
     torch.float16: DType.F16,
 }
+
+BY_NAME: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""As a configuration names them."""

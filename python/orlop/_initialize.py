@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from . import _heap, _log
+from ._dtypes import BY_NAME
 from ._enums import DeviceKind, OptimizerKind
 from ._hooks import GradientFlow
 from ._init import bring_what_stays, end_building, is_building
 from ._native import NativeEngine
 from ._parameters import (
     Parameter,
+    cast_buffers,
     cast_parameters,
     check_group_members,
     check_memory,
@@ -32,6 +34,7 @@ from ._units import Units
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
 from .errors import ConfigError, OutOfOrderError
+from .lr_schedules import schedule_maker
 from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
 PRINT_CONFIG = "ORLOP_PRINT_CONFIG"  # in the environment: print every engine's configuration
@@ -56,12 +59,12 @@ def initialize(
 
     model: its parameters are converted to bfloat16 if bf16.enabled says so, and become views of the engine's memory.
     optimizer: a new torch optimizer, or a function that makes one from parameter groups; its groups' values are used.
-        AdamW, Adam and Adagrad run in the engine, others in torch, in fp32 on the host, with states that stay there. By
-        default the configuration's "optimizer" block.
+        AdamW, Adam and Adagrad, and those of orlop.optim, run in the engine, others in torch, in fp32 on the host, with
+        states that stay there. By default the configuration's "optimizer" block.
     model_parameters: parameters, or groups of them as for a torch optimizer; by default all that require a gradient.
     training_data: a dataset; the returned loader gives shuffled micro-batches of train_micro_batch_size_per_gpu.
     lr_scheduler: a torch scheduler made for `optimizer`, or a function that makes one for the optimizer it is given.
-        The engine steps it after every update that was applied.
+        By default the configuration's "scheduler" block. The engine steps it after every update that was applied.
     collate_fn: as for torch's DataLoader.
     config: a DeepSpeed configuration: a dict, JSON text or the path of a file. `config_params` and
         `args.deepspeed_config` are other ways to give it.
@@ -93,8 +96,12 @@ def build(
     lr_scheduler: Any = None,
 ) -> EngineType:
     """An engine of a class around a model; the arguments are those of `initialize`."""
+    if config.get("log_level"):
+        _log.set_level(config.get("log_level"))
     if os.environ.get(PRINT_CONFIG) or config.get("dump_state"):
         print(config.table(), flush=True)
+    if lr_scheduler is None:
+        lr_scheduler = schedule_maker(config)
     check_memory(model)
     check_unclaimed("initialize", model)  # before anything of it is changed
     _set_precision(model, config)
@@ -140,6 +147,8 @@ def _set_precision(model: nn.Module, config: Config) -> None:
         cast_parameters(model, torch.bfloat16)
     else:
         check_unscaled(model)
+    if config.get("data_types.buffer_dtype"):
+        cast_buffers(model, BY_NAME[config.get("data_types.buffer_dtype")])
 
 
 def _choose_optimizer(

@@ -45,6 +45,12 @@ def follow_logger() -> None:
     library.log_set(_callback, None, level)
 
 
+def set_level(name: str) -> None:
+    """Sets the "orlop" logger's level, by its name in any case, and what the library sends to it."""
+    logger.setLevel(name.upper())
+    follow_logger()
+
+
 def silence() -> None:
     """Waits for a line being written and lets none follow."""
     library.log_set(LogCallback(), None, LogLevel.OFF)

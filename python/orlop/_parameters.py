@@ -239,6 +239,14 @@ def check_memory(model: nn.Module) -> None:
             )
 
 
+def cast_buffers(model: nn.Module, dtype: torch.dtype) -> None:
+    """Converts the floating-point buffers."""
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(dtype)
+
+
 def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
     """Converts the floating-point parameters; buffers keep their type."""
     for parameter in model.parameters():

@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from . import _log
 from ._checkpoint import write_durably
 from ._monitor import Events, monitors_of
+from ._text import size
 
 if TYPE_CHECKING:
     from .config import Config
     from .engine import Engine
 
 PHASES = ("forward", "backward", "update", "checkpoint")  # of the engine; what is left is outside it
-_DEFAULT_INTERVAL = 10  # updates between lines when only wall_clock_breakdown is on
+_DEFAULT_INTERVAL = 10  # updates between lines when only wall_clock_breakdown or memory_breakdown is on
 _WRITE_EVERY = 30.0  # seconds between writes of the profile while training goes on
 
 
@@ -34,7 +36,8 @@ class Timeline:
         name = config.get("orlop.profile") or _asked_by_environment()
         self.file = None if name is None else Path(name).absolute()
         self._with_phases = bool(config.get("wall_clock_breakdown"))
-        self._interval = _interval(config, self._with_phases)
+        self._with_memory = bool(config.get("memory_breakdown"))
+        self._interval = _interval(config, self._with_phases or self._with_memory)
         self._open: str | None = None
         self._since = dict.fromkeys(PHASES, 0.0)  # the last update
         self._totals = dict.fromkeys(PHASES, 0.0)
@@ -97,6 +100,8 @@ class Timeline:
         parts.append(f"{seconds:.2f} s")
         if self._with_phases:
             parts[-1] += " (" + ", ".join(f"{name} {part:.3f}" for name, part in phases.items()) + ")"
+        if self._with_memory:
+            parts.append(_memory(engine))
         return ", ".join(parts)
 
     def close(self, engine: Engine) -> None:
@@ -134,10 +139,19 @@ def _asked_by_environment() -> str | None:
     return "orlop-profile.json" if value == "1" else value
 
 
-def _interval(config: Config, with_phases: bool) -> int:
+def _memory(engine: Engine) -> str:
+    """What the engine has of each tier; of a GPU also what torch does."""
+    stats = engine.stats()
+    parts = [f"host {size(stats['host_bytes'])}", f"nvme {size(stats['nvme_bytes'])}"]
+    if engine.device.type == "cuda":
+        parts.append(f"device {size(torch.cuda.memory_allocated(engine.device))}")
+    return "memory (" + ", ".join(parts) + ")"
+
+
+def _interval(config: Config, with_details: bool) -> int:
     given = config.get("steps_per_print")
     if given is None:
-        return _DEFAULT_INTERVAL if with_phases else 0
+        return _DEFAULT_INTERVAL if with_details else 0
     return int(given) if isinstance(given, int) else 0  # Infinity: never
 
 

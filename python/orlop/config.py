@@ -7,6 +7,7 @@ import binascii
 import json
 import os
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Union
 
@@ -85,10 +86,14 @@ def _text_of_mapping(source: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if callable(getattr(value, "item", None)):  # a number of numpy's or torch's
         return value.item()
+    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
+        return str(value)
     raise TypeError(f"{type(value).__name__} {value!r} has no place in a configuration")

@@ -246,7 +246,8 @@ class Resolver {
   static constexpr std::string_view kSlabs = "zero_optimization.offload_optimizer.buffer_count";
 
   void derive_offload() {
-    if (is_true(kOldDevice)) derive_device();
+    derive_device(kOldDevice, kDevice);
+    derive_device(kOldParamDevice, kParamDevice);
     raise_to(kSlabs, kLeastSlabs, "one slab is read, one updated, one written");
     for (const std::string_view path : kBlockKeys) {
       raise_to(path, kLeastBlock, "smaller pieces cost more requests than they save memory");
@@ -259,15 +260,17 @@ class Resolver {
     set_derived(path, least, fmt::format("{} in the file, raised: {}", get<std::int64_t>(path), why));
   }
 
-  void derive_device() {
-    if (is_given(kDevice) && value(kDevice) != "cpu") {
-      return refuse(kOldDevice, "contradicts {} ({}); leave it out", shown(kDevice), shown(value(kDevice)));
+  // `old`: true means device "cpu".
+  void derive_device(std::string_view old, std::string_view device) {
+    if (!is_true(old)) return;
+    if (is_given(device) && value(device) != "cpu") {
+      return refuse(old, "contradicts {} ({}); leave it out", shown(device), shown(value(device)));
     }
-    notes_.push_back(
-        fmt::format("config: on {}: old spelling of {} \"cpu\"", shown(kOldDevice), shown(kDevice)));
-    if (!is_given(kDevice)) set_derived(kDevice, "cpu", fmt::format("{} is true", shown(kOldDevice)));
+    notes_.push_back(fmt::format("config: on {}: old spelling of {} \"cpu\"", shown(old), shown(device)));
+    if (!is_given(device)) set_derived(device, "cpu", fmt::format("{} is true", shown(old)));
   }
 
+  static constexpr std::string_view kOldParamDevice = "zero_optimization.cpu_offload_param";
   static constexpr std::string_view kParamDevice = "zero_optimization.offload_param.device";
   static constexpr std::string_view kParamPath = "zero_optimization.offload_param.nvme_path";
   static constexpr std::string_view kParamSlabs = "zero_optimization.offload_param.buffer_count";

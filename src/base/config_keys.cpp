@@ -103,8 +103,11 @@ constexpr string_view kOneRank = "an engine has one rank in this version, and on
 constexpr string_view kParamsStay =
     "one rank has every parameter whole; those in the store are fetched by the modules that use them";
 constexpr string_view kOwnCheckpoint = "a checkpoint is in Orlop's own form, parallel and checked";
-constexpr string_view kNoCheckpointing =
-    "it configures deepspeed.checkpointing, which this version does not have; use torch.utils.checkpoint";
+constexpr string_view kExactMaster = "the fp32 master costs 2 bytes per parameter here and keeps small updates";
+constexpr string_view kWideMoments =
+    "moments are fp32 in an engine, 2 bytes more for each than in bf16; orlop.optim alone keeps them in 16 bits";
+constexpr string_view kAnyOptimizer =
+    "any optimizer of torch's may be given; the names of DeepSpeed's refuse as that does";
 constexpr string_view kLossless = "training here exchanges and keeps exact values; leave it out";
 constexpr string_view kOwnPlan = "how gradients and parameters are grouped is planned from their sizes";
 constexpr string_view kPipelined = "reading, updating and writing always overlap";
@@ -148,15 +151,17 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .honoured("updates between lines that the Python package prints; 0 or Infinity: none", "none"),
     boolean("wall_clock_breakdown", "false")
         .honoured("such a line (every 10 updates unless steps_per_print says) has the times of a step's parts"),
-    boolean("memory_breakdown", "false").noted("memory use", "it is in orlop_engine_stats at any time"),
+    boolean("memory_breakdown", "false")
+        .honoured("such a line (every 10 updates unless steps_per_print says) has the memory of each tier"),
     boolean("dump_state", "false").honoured("the Python package prints the configuration, value by value"),
-    text("log_level").noted("level of the log", "the program that receives the log sets it (orlop_log_set)"),
+    choice("log_level", "null", "debug|info|warning|error|critical", "warn=warning")
+        .honoured("level of the Python package's logger, set by initialize", "the program's"),
 
     // What DeepSpeed asks about the program.
     boolean("zero_allow_untested_optimizer", "false")
-        .noted("accept any optimizer class", "the update is the engine's own Adam or AdamW"),
+        .noted("accept any optimizer class", kAnyOptimizer),
     boolean("zero_force_ds_cpu_optimizer", "true")
-        .noted("insist on a host optimizer", "the update is the engine's own Adam or AdamW"),
+        .noted("insist on a host optimizer", kAnyOptimizer),
     boolean("dataloader_drop_last", "false")
         .honoured("the loader that initialize makes of training_data drops a last short batch"),
     integer("vocabulary_size", "null").noted("checked for divisibility by 8", "no kernel here depends on it"),
@@ -173,11 +178,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("bf16.check_grad_overflow", "true")
         .noted("look for gradients that are not finite",
                "gradients are always checked, in the pass that finds their norm; see orlop.non_finite"),
-    boolean("bf16.bf16_master_weights_and_grads", "false")
-        .refused("no fp32 master",
-                 "the fp32 master costs 2 bytes per parameter here and keeps small updates; leave it out"),
-    boolean("bf16.bf16_optimizer_states", "false")
-        .refused("Adam's moments in bf16", "moments are fp32 in this version; leave it out"),
+    boolean("bf16.bf16_master_weights_and_grads", "false").noted("no fp32 master", kExactMaster),
+    boolean("bf16.bf16_optimizer_states", "false").noted("Adam's moments in bf16", kWideMoments),
 
     block("fp16", "The model computes in fp16, its losses scaled so that small gradients survive."),
     boolean("fp16.enabled", "false").honoured("parameters are fp16; the optimizer keeps an fp32 master"),
@@ -189,7 +191,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("fp16.consecutive_hysteresis", "false").honoured("every good step starts hysteresis anew"),
     number("fp16.min_loss_scale", "1").honoured("least dynamic scale; an overflow at it is an error"),
     boolean("fp16.fp16_master_weights_and_grads", "false")
-        .refused("no fp32 master", "the fp32 master keeps small updates; leave it out"),
+        .noted("no fp32 master", "the fp32 master costs 4 bytes per parameter here and keeps small updates"),
 
     block("data_types", "Types besides the model's own."),
     choice("data_types.grad_accum_dtype", "null", kDtypes, kDtypeSynonyms)
@@ -197,7 +199,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     choice("data_types.param_dtype", "null", kDtypes, kDtypeSynonyms)
         .honoured("must agree with bf16.enabled and fp16.enabled", "what they say"),
     choice("data_types.buffer_dtype", "null", kDtypes, kDtypeSynonyms)
-        .refused("type of the model's buffers", "buffers keep their type here; cast them in your program"),
+        .honoured("the Python package converts the model's floating-point buffers to it", "buffers keep their type"),
 
     block("optimizer", "The optimizer, run by the engine where the states are."),
     choice("optimizer.type", "null", "Adam|AdamW|Adagrad|Lion|External")
@@ -225,19 +227,18 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("optimizer.params.amsgrad", "false")
         .refused("keep the largest second moment", "AMSGrad is not in this version; write false"),
     boolean("optimizer.params.maximize", "false").refused("ascend", "write false and negate the loss"),
-    boolean("optimizer.params.fp32_optimizer_states", "true")
-        .refused("moments in fp32", "moments are fp32 in this version; write true"),
+    boolean("optimizer.params.fp32_optimizer_states", "true").noted("moments in fp32", kWideMoments),
     number("optimizer.params.max_grad_norm", "null")
         .refused("clipping inside the optimizer",
                  "clipping covers all parameters together; write it as \"gradient_clipping\" beside "
                  "\"optimizer\""),
 
-    block("scheduler", "DeepSpeed's learning-rate schedules. Not in this version."),
+    block("scheduler", "The learning rate's schedule, which the Python package steps after every update that was applied."),
     text("scheduler.type")
-        .refused("a schedule by name",
-                 "schedules are not in this version; leave \"scheduler\" out, build a scheduler in "
-                 "torch and pass it as lr_scheduler=..."),
-    object("scheduler.params", "").noted("the schedule's numbers", "no scheduler.type is given"),
+        .honoured("WarmupLR, WarmupDecayLR, WarmupCosineLR, OneCycle, LRRangeTest (orlop.lr_schedules), or a class of "
+                  "torch.optim.lr_scheduler; lr_scheduler=... comes before it",
+                  "no schedule"),
+    object("scheduler.params", "").honoured("the schedule's parameters, by name", "the schedule's own defaults"),
 
     block("zero_optimization", "What is sharded over ranks and where states live. `true` means stage 1."),
     integer("zero_optimization.stage", "0", 0, 3)
@@ -254,12 +255,16 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     integer("zero_optimization.allgather_bucket_size", "500000000")
         .noted("elements gathered at once", kOneRank),
     boolean("zero_optimization.overlap_comm", "null").noted("exchange while computing", kOneRank),
+    boolean("zero_optimization.compute_grad_norm", "true")
+        .noted("find the norm of the gradients", "it is found in the pass that takes them"),
+    boolean("zero_optimization.parameter_alignment", "false")
+        .noted("parameters begin at aligned addresses", "they always do"),
     boolean("zero_optimization.round_robin_gradients", "false")
         .noted("spread gradient copies over ranks", kOneRank),
     boolean("zero_optimization.load_from_fp32_weights", "true")
         .noted("masters come from the checkpoint", "they always do; without load_optimizer_states from the parameters"),
     boolean("zero_optimization.elastic_checkpoint", "false")
-        .refused("checkpoints for another number of ranks", "an engine has one rank in this version; leave it out"),
+        .noted("checkpoints for another number of ranks", "a checkpoint here has whole parameters, by name"),
     boolean("zero_optimization.pipeline_loading_checkpoint", "false")
         .noted("load while reading", kOwnCheckpoint),
     integer("zero_optimization.sub_group_size", "1000000000")
@@ -333,8 +338,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .honoured("old spelling of offload_optimizer.device \"cpu\""),
     boolean("zero_optimization.cpu_offload_param", "false")
         .also("zero_optimization.cpu_offload_params")
-        .refused("old spelling of offload_param.device \"cpu\"",
-                 "parameters stay on the device in this version; write false"),
+        .honoured("old spelling of offload_param.device \"cpu\""),
     boolean("zero_optimization.cpu_offload_use_pin_memory", "null")
         .noted("old spelling of pin_memory",
                "host memory is registered with device and ring where they allow it"),
@@ -358,11 +362,9 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("zero_optimization.offload_optimizer.fast_init", "false")
         .noted("write states in bulk at the start", "the store is always written in bulk"),
     number("zero_optimization.offload_optimizer.ratio", "1.0", 0, 1)
-        .refused("part of the parameters whose update runs on the host",
-                 "all updates run on the host in this version; write 1.0"),
+        .noted("part of the parameters whose update runs on the host", "all updates run on the host, where the states are"),
     boolean("zero_optimization.offload_optimizer.super_offload", "false")
-        .refused("updates ahead of clipping, rolled back",
-                 "this version updates once clipping is known; write false"),
+        .noted("updates ahead of clipping, rolled back", "an update here begins once clipping is known, with the same result"),
     number("zero_optimization.offload_optimizer.cpuadam_cores_perc", "0.8", 0, 1)
         .noted("share of the cores for the update", "orlop.threads says it"),
 
@@ -399,18 +401,20 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .refused("GPUDirect Storage",
                  "states are updated on the host, so the disk is read into host memory; write false"),
 
-    block("activation_checkpointing", "Recomputing activations."),
+    block("activation_checkpointing",
+          "Recomputing activations: what `deepspeed.checkpointing.configure` takes from a configuration."),
     boolean("activation_checkpointing.partition_activations", "false")
-        .noted("shard activations over ranks", kNoCheckpointing),
+        .honoured("every rank keeps its part of what is saved"),
     integer("activation_checkpointing.number_checkpoints", "null")
-        .noted("checkpoints per pass", kNoCheckpointing),
+        .honoured("checkpoints in a pass", "not told"),
     boolean("activation_checkpointing.contiguous_memory_optimization", "false")
-        .noted("one buffer for activations", kNoCheckpointing),
+        .honoured("what is saved goes into one buffer, which needs number_checkpoints"),
     boolean("activation_checkpointing.synchronize_checkpoint_boundary", "false")
-        .noted("synchronise at each checkpoint", kNoCheckpointing),
-    boolean("activation_checkpointing.profile", "false").noted("time each checkpoint", kNoCheckpointing),
+        .honoured("wait for the device at each checkpoint"),
+    boolean("activation_checkpointing.profile", "false")
+        .honoured("time each checkpoint's forward and backward"),
     boolean("activation_checkpointing.cpu_checkpointing", "false")
-        .noted("keep activations in host memory", kNoCheckpointing),
+        .honoured("what is saved moves to host memory until it is needed"),
 
     block("checkpoint", "Checkpoints."),
     choice("checkpoint.tag_validation", "\"Warn\"", "Warn|Ignore|Fail")
@@ -426,8 +430,13 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     // Parts of DeepSpeed that are blocks of their own.
     object("amp", "enabled")
         .refused("NVIDIA Apex", "Apex is not supported; write \"bf16\": {\"enabled\": true} instead"),
-    object("torch_autocast", "enabled")
-        .refused("torch.autocast around the model", "use torch.autocast in your program, or bf16.enabled"),
+    block("torch_autocast", "The model's forward pass inside torch.autocast; parameters keep their type."),
+    boolean("torch_autocast.enabled", "false").honoured("the Python package enters torch.autocast around each forward pass"),
+    choice("torch_autocast.dtype", "null", "fp16|bf16",
+           "float16=fp16|half=fp16|torch.float16=fp16|bfloat16=bf16|torch.bfloat16=bf16")
+        .honoured("what its operations compute in", "bf16"),
+    texts("torch_autocast.lower_precision_safe_modules")
+        .honoured("classes of modules whose gradients may be exchanged in that type", "those that torch computes in it"),
     object("msamp", "enabled")
         .refused("MS-AMP (fp8)", "fp8 is not in this version; write \"bf16\": {\"enabled\": true} instead"),
     object("elasticity", "enabled")
@@ -463,7 +472,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .refused("Azure's checkpoint service",
                  "the engine writes checkpoints itself, orlop.checkpoint.background in the background; leave it out"),
     object("flops_profiler", "enabled")
-        .noted("count operations", "this version has no profiler; use torch.profiler"),
+        .honoured("what deepspeed.profiling.flops_profiler counts and prints: profile_step, module_depth, top_modules, "
+                  "detailed, output_file", "off"),
     object("comms_logger", "enabled").noted("log collectives", kOneRank),
     object("timers", "")
         .noted("throughput timers", "every step's times are in its report (orlop_step_report) anyway"),

@@ -126,6 +126,10 @@ nlohmann::json checkpoint_value(const Config& config, const char* key) {
   return config.to_json()["values"]["orlop"]["checkpoint"][key];
 }
 
+HonouredCase has(std::string_view key, const char* text, const json& value) {
+  return {key, text, [=](const Config& c) { return entry_of(c, key).value == value; }};
+}
+
 const std::vector<HonouredCase>& honoured_cases() {
   static const std::vector<HonouredCase> cases = {
       {"train_batch_size", R"({"train_batch_size": 8})",
@@ -216,6 +220,8 @@ const std::vector<HonouredCase>& honoured_cases() {
        [](const Config& c) { return c.zero_stage == 0; }},
       {"zero_optimization.cpu_offload", R"({"zero_optimization": {"stage": 2, "cpu_offload": true}})",
        [](const Config& c) { return c.offload_optimizer == OffloadDevice::cpu; }},
+      {"zero_optimization.cpu_offload_param", R"({"zero_optimization": {"stage": 3, "cpu_offload_params": true}})",
+       [](const Config& c) { return c.offload_param == OffloadDevice::cpu; }},
       {"zero_optimization.offload_optimizer.device",
        R"({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}})",
        [](const Config& c) { return c.offload_optimizer == OffloadDevice::cpu; }},
@@ -301,6 +307,26 @@ const std::vector<HonouredCase>& honoured_cases() {
        [](const Config& c) { return c.to_json()["values"]["wall_clock_breakdown"] == true; }},
       {"dump_state", R"({"dump_state": true})",
        [](const Config& c) { return c.to_json()["values"]["dump_state"] == true; }},
+      has("memory_breakdown", R"({"memory_breakdown": true})", true),
+      has("log_level", R"({"log_level": "WARN"})", "warning"),
+      has("data_types.buffer_dtype", R"({"data_types": {"buffer_dtype": "torch.float16"}})", "fp16"),
+      has("scheduler.type", R"({"scheduler": {"type": "WarmupLR"}})", "WarmupLR"),
+      has("scheduler.params", R"({"scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 5}}})",
+          {{"warmup_num_steps", 5}}),
+      has("torch_autocast.enabled", R"({"torch_autocast": {"enabled": true}})", true),
+      has("torch_autocast.dtype", R"({"torch_autocast": {"dtype": "bfloat16"}})", "bf16"),
+      has("torch_autocast.lower_precision_safe_modules",
+          R"({"torch_autocast": {"lower_precision_safe_modules": ["torch.nn.Linear"]}})", json::array({"torch.nn.Linear"})),
+      has("activation_checkpointing.partition_activations", R"({"activation_checkpointing": {"partition_activations": 1}})",
+          true),
+      has("activation_checkpointing.number_checkpoints", R"({"activation_checkpointing": {"number_checkpoints": 4}})", 4),
+      has("activation_checkpointing.contiguous_memory_optimization",
+          R"({"activation_checkpointing": {"contiguous_memory_optimization": true}})", true),
+      has("activation_checkpointing.synchronize_checkpoint_boundary",
+          R"({"activation_checkpointing": {"synchronize_checkpoint_boundary": true}})", true),
+      has("activation_checkpointing.profile", R"({"activation_checkpointing": {"profile": true}})", true),
+      has("activation_checkpointing.cpu_checkpointing", R"({"activation_checkpointing": {"cpu_checkpointing": true}})", true),
+      has("flops_profiler", R"({"flops_profiler": {"enabled": true}})", {{"enabled", true}}),
       {"tensorboard", R"({"tensorboard": {"enabled": true, "output_path": "a"}})",
        [](const Config& c) { return c.to_json()["values"]["tensorboard"]["output_path"] == "a"; }},
       {"wandb", R"({"wandb": {"enabled": true, "project": "p"}})",
@@ -527,6 +553,8 @@ TEST(Config, ContradictionsAreRefusedWithTheWayOut) {
       refusal(
           R"({"zero_optimization": {"cpu_offload": true, "offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}})"),
       HasSubstr("cpu_offload\" (true): contradicts"));
+  EXPECT_THAT(refusal(R"({"zero_optimization": {"cpu_offload_param": true, "offload_param": {"device": "none"}}})"),
+              HasSubstr("cpu_offload_param\" (true): contradicts"));
   EXPECT_THAT(refusal(R"({"data_types": {"param_dtype": "bf16"}})"),
               HasSubstr("fp16.enabled and bf16.enabled make parameters fp32"));
   EXPECT_THAT(refusal(R"({"zero_optimization": {"offload_param": {"device": "nvme"}}})"),

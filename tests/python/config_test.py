@@ -86,7 +86,7 @@ def test_an_unknown_key_is_a_warning_with_the_nearest_known_name(caplog: pytest.
         ),
         ({"optimizer": {"type": "Lamb"}}, "Lamb"),
         ({"fp16": {"enabled": True, "min_loss_scale": 0}}, "a dynamic loss scale cannot fall to 0"),
-        ({"scheduler": {"type": "WarmupLR"}}, "lr_scheduler"),
+        ({"scheduler": {"type": "WarmUpLR"}}, "write one of LRRangeTest"),
         ({"gradient_clipping": "much"}, "gradient_clipping"),
         ({"orlop": {"strict_config": True}, "gradient_cliping": 1.0}, "did you mean"),
     ],
