@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import orlop as _orlop
 
-from . import _version, accelerator, comm, inference, launcher, moe, pipe, runtime, utils
+from . import _version, accelerator, comm, inference, launcher, moe, ops, pipe, runtime, utils
 from . import comm as dist
 from ._arguments import add_config_arguments
 from ._initialize import initialize
@@ -17,8 +17,10 @@ from .accelerator import get_accelerator
 from .comm import init_distributed
 from .inference.engine import InferenceEngine, init_inference
 from .pipe import PipelineModule
+from .runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from .runtime.engine import DeepSpeedEngine
 from .runtime.hybrid_engine import DeepSpeedHybridEngine
+from .runtime.lr_schedules import add_tuning_arguments
 from .runtime.pipe.engine import PipelineEngine
 from .runtime.tensor_parallel import tp_model_init
 from .utils.logging import logger

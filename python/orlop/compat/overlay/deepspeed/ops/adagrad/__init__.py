@@ -1,0 +1,5 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from .cpu_adagrad import DeepSpeedCPUAdagrad

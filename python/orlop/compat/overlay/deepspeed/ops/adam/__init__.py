@@ -1,0 +1,6 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from .cpu_adam import DeepSpeedCPUAdam
+from .fused_adam import FusedAdam

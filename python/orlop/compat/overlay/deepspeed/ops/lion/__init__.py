@@ -1,0 +1,6 @@
+"""Lion."""
+
+from __future__ import annotations
+
+from .cpu_lion import DeepSpeedCPULion
+from .fused_lion import FusedLion
