@@ -190,7 +190,7 @@ def test_what_is_not_offered_is_refused_by_name(flag: str) -> None:
 
 
 def test_several_ranks_are_refused_before_any_is_started(tmp_path: Path) -> None:
-    with pytest.raises(orlop.UnsupportedError, match="deepspeed: on 4 ranks: .* one rank; write --num_gpus=1"):
+    with pytest.raises(orlop.UnsupportedError, match="launch: on 4 ranks: .* one rank; write --num_gpus=1"):
         runner.main(["--num_gpus=4", script(tmp_path, "open('started', 'w')")])
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("one slots=4\ntwo slots=4\n")

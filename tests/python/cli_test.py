@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +203,11 @@ def test_doctor_lists_the_machine_and_measures_a_drive(store: Path, capsys: pyte
     assert status == 1 and "mkdir -p" in out
 
 
-def test_run_starts_a_script_as_a_launcher_would(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "0")
-        monkeypatch.delenv(name)
+def test_run_starts_a_script_as_a_launcher_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "train.py"
     script.write_text("import os, sys\nprint(os.environ['RANK'], os.environ['WORLD_SIZE'], sys.argv[1:], __name__)\n")
-    monkeypatch.setattr("sys.argv", [])
-    assert run(capsys, "run", script, "--lr", "1") == (0, "0 1 ['--lr', '1'] __main__\n", "")
+    set_by_launchers = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in set_by_launchers}
+    words = [sys.executable, "-m", "orlop", "run", script, "--lr", "1"]
+    assert subprocess.check_output(words, text=True, env=kept) == "0 1 ['--lr', '1'] __main__\n"
     assert run(capsys, "run", tmp_path / "none.py")[0] == 1

@@ -8,16 +8,19 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import OrlopError
-from . import checkpoints, configuration, doctor, export, importing, plan, report, script, stores
+from . import checkpoints, compat, configuration, doctor, export, importing, plan, report, script, stores
 
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def parser() -> argparse.ArgumentParser:
     """Every subcommand adds its own part."""
-    root = argparse.ArgumentParser(prog="orlop", description="Looks after machines, stores and checkpoints of Orlop.")
+    root = argparse.ArgumentParser(
+        prog="orlop",
+        description="Runs scripts written for DeepSpeed on Orlop; looks after its machines, stores and checkpoints.",
+    )
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for module in (doctor, script, stores, checkpoints, export, importing, plan, configuration, report):
+    for module in (doctor, script, compat, stores, checkpoints, export, importing, plan, configuration, report):
         module.add_to(commands)
     return root
 

@@ -88,28 +88,26 @@ def _add_not_offered(parser: argparse.ArgumentParser) -> None:
 def check_args(chosen: argparse.Namespace) -> None:
     """Raises UnsupportedError for what is not offered, InvalidArgumentError for what contradicts itself."""
     if chosen.autotuning:
-        raise UnsupportedError(
-            "deepspeed: on --autotuning: sizes are derived and the drive is calibrated; leave it out"
-        )
+        raise UnsupportedError("launch: on --autotuning: sizes are derived and the drive is calibrated; leave it out")
     if chosen.elastic_training or chosen.min_elastic_nodes > 0 or chosen.max_elastic_nodes > 0:
-        raise UnsupportedError("deepspeed: on --elastic_training: ranks do not come and go here; leave it out")
+        raise UnsupportedError("launch: on --elastic_training: ranks do not come and go here; leave it out")
     if chosen.launcher.lower() in _MPI:
         raise UnsupportedError(
-            f"deepspeed: on --launcher {chosen.launcher}: ranks are not started through MPI or Slurm here; write "
+            f"launch: on --launcher {chosen.launcher}: ranks are not started through MPI or Slurm here; write "
             f"--launcher {PDSH_LAUNCHER} or {SSH_LAUNCHER}, or start `deepspeed --no_ssh --node_rank N` on each machine"
         )
     if chosen.launcher.lower() not in (PDSH_LAUNCHER, SSH_LAUNCHER):
         raise InvalidArgumentError(
-            f"deepspeed: on --launcher {chosen.launcher}: must be {PDSH_LAUNCHER} or {SSH_LAUNCHER}"
+            f"launch: on --launcher {chosen.launcher}: must be {PDSH_LAUNCHER} or {SSH_LAUNCHER}"
         )
     if (chosen.include or chosen.exclude) and (chosen.num_nodes >= 0 or chosen.num_gpus >= 0):
         raise InvalidArgumentError(
-            "deepspeed: on --include or --exclude: they name the devices; leave --num_nodes and --num_gpus out"
+            "launch: on --include or --exclude: they name the devices; leave --num_nodes and --num_gpus out"
         )
     if chosen.module and chosen.no_python:
-        raise InvalidArgumentError("deepspeed: on --module and --no_python: a module is run by python; leave one out")
+        raise InvalidArgumentError("launch: on --module and --no_python: a module is run by python; leave one out")
     if chosen.no_ssh and (chosen.node_rank < 0 or not chosen.master_addr):
         raise InvalidArgumentError(
-            "deepspeed: on --no_ssh: this machine's number and where rank 0 is are missing; write --node_rank and "
+            "launch: on --no_ssh: this machine's number and where rank 0 is are missing; write --node_rank and "
             "--master_addr"
         )

@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
     chosen = parse_args(args)
     check_args(chosen)
     hosts = _hosts(chosen)
-    check_ranks("deepspeed", sum(map(len, hosts.values())), "write --num_gpus=1")
+    check_ranks("launch", sum(map(len, hosts.values())), "write --num_gpus=1")
     status = start(chosen, hosts)
     if status:
         sys.exit(status)
@@ -73,9 +73,7 @@ def start(chosen: argparse.Namespace, hosts: Hosts) -> int:
 def _start_elsewhere(chosen: argparse.Namespace, hosts: Hosts, arguments: Callable[[str], list[str]]) -> int:
     launcher = chosen.launcher.lower()
     if shutil.which(launcher) is None:
-        raise NotFoundError(
-            f"deepspeed: on --launcher {launcher}: it is not on PATH: install it, or name the other one"
-        )
+        raise NotFoundError(f"launch: on --launcher {launcher}: it is not on PATH: install it, or name the other one")
     remote = Remote(
         launcher, shlex.split(chosen.launcher_args), chosen.ssh_port, chosen.venv_script, exported(os.environ)
     )
@@ -94,7 +92,7 @@ def _hosts(chosen: argparse.Namespace) -> Hosts:
     listed = fetch_hostfile(chosen.hostfile)
     if listed is None:
         if chosen.hostfile != DLTS_HOSTFILE:
-            raise NotFoundError(f"deepspeed: on --hostfile {chosen.hostfile}: there is no such file")
+            raise NotFoundError(f"launch: on --hostfile {chosen.hostfile}: there is no such file")
         every = {"localhost": _devices_here(chosen.num_gpus)}
     else:
         every = {host: list(range(slots)) for host, slots in listed.items()}
@@ -115,16 +113,16 @@ def _devices_here(wanted: int) -> list[int]:
 def _first(hosts: Hosts, machines: int, devices: int) -> Hosts:
     """So many of the machines, and of the devices of each; a negative number means all."""
     if not hosts:
-        raise InvalidArgumentError("deepspeed: on --include or --exclude: no device is left")
+        raise InvalidArgumentError("launch: on --include or --exclude: no device is left")
     if machines == 0 or devices == 0 or machines > len(hosts):
         raise InvalidArgumentError(
-            f"deepspeed: on --num_nodes {machines} and --num_gpus {devices}: there are {len(hosts)} machines; write at "
+            f"launch: on --num_nodes {machines} and --num_gpus {devices}: there are {len(hosts)} machines; write at "
             "least 1, or leave them out"
         )
     chosen = dict(list(hosts.items())[: None if machines < 0 else machines])
     for host, slots in chosen.items():
         if devices > len(slots):
-            raise InvalidArgumentError(f"deepspeed: on --num_gpus {devices}: {host} has {len(slots)}; write so many")
+            raise InvalidArgumentError(f"launch: on --num_gpus {devices}: {host} has {len(slots)}; write so many")
         chosen[host] = slots[: None if devices < 0 else devices]
     return chosen
 
