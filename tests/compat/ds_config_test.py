@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import orlop
 import pydantic
 import pytest
@@ -479,6 +481,41 @@ def test_the_guides_numbers_reach_the_engine() -> None:
         ("aio.intra_op_parallelism", 1),
     ):
         assert found.get(path) == value, path
+
+
+# ---- What initialize does with it ----
+
+
+def start(**changes: Any) -> Any:
+    return deepspeed.initialize(model=nn.Linear(4, 2), config=BATCH | changes)[0]
+
+
+def test_initialize_refuses_what_deepspeed_refuses() -> None:
+    for changes, error in (
+        ({"elasticity": {"enabled": False}}, DeepSpeedConfigError),
+        ({"fp16": {"enabled": True, "loss_scale": -1}}, pydantic.ValidationError),
+        ({"data_types": {"grad_accum_dtype": "bf16"}}, NotImplementedError),
+        ({"zero_optimization": {"stage": 2, "allgather_bucket_size": 3}}, AssertionError),
+        ({"train_micro_batch_size_per_gpu": 3}, AssertionError),
+        ({"bf16": {"enabled": True, "bf16_optimizer_states": True}}, AssertionError),
+    ):
+        with pytest.raises(error):
+            start(**changes)
+
+
+def test_initialize_reads_hjson_and_sets_the_logger(tmp_path: Path) -> None:
+    (tmp_path / "a.hjson").write_text("{\n  train_batch_size: 4  # samples\n  optimizer: {\n    type: AdamW\n  }\n}\n")
+    logger, ours = deepspeed.utils.logging.logger, orlop._log.logger
+    before, ours_before = logger.level, ours.level
+    try:
+        deepspeed.initialize(model=nn.Linear(4, 2), config=str(tmp_path / "a.hjson"))[0].close()
+        assert logger.level == before
+        start(log_level="ERROR", optimizer={"type": "AdamW"}).close()
+        assert logger.level == logging.ERROR == ours.level
+    finally:
+        logger.setLevel(before)
+        ours.setLevel(ours_before)
+        orlop._log.follow_logger()
 
 
 # ---- What the engine honours ----

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orlop
 import torch
 from orlop._initialize import build, loader_of
-from orlop.config import ConfigSource, config_text
+from orlop.config import ConfigSource
 from orlop.engine import open_engines
 from torch import nn
 
 from ._version import __version__
+from .runtime.config import DeepSpeedConfig
 from .runtime.engine import DeepSpeedEngine
 from .utils.logging import logger
 
@@ -51,14 +50,16 @@ def initialize(
 
 
 def _raw_config(args: Any, config: Any, config_params: Any) -> dict[str, Any]:
+    """The configuration as it was given, checked as DeepSpeed checks it."""
     source = next(
         (given for given in (config, config_params, getattr(args, "deepspeed_config", None)) if given is not None), None
     )
     assert source is not None, "deepspeed.initialize requires a configuration: config=, or --deepspeed_config"
-    if isinstance(source, Mapping):
-        return copy.deepcopy(dict(source))
-    raw: dict[str, Any] = json.loads(config_text(source))
-    return raw
+    settings = DeepSpeedConfig(source)
+    settings.check_for_engine()
+    if settings.log_level is not None:
+        logger.setLevel(settings.log_level.upper())
+    return settings.given
 
 
 def _let_go_of(model: nn.Module) -> None:

@@ -265,6 +265,11 @@ class DeepSpeedConfig:
         self.torch_autocast_dtype = None if dtype is None else _dtype_of("torch_autocast.dtype", dtype)
         self.torch_autocast_lower_precision_safe_modules = autocast.get("lower_precision_safe_modules")
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The configuration as it was given."""
+        return self._param_dict
+
     # ---- Batch sizes: train = micro x accumulation steps x ranks ----
 
     def _set_batch_related_parameters(self, given: dict[str, Any]) -> None:
