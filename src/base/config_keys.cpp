@@ -204,7 +204,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     block("optimizer", "The optimizer, run by the engine where the states are."),
     choice("optimizer.type", "null", "Adam|AdamW|Adagrad|Lion|External")
         .honoured("AdamW: decoupled weight decay; Adam: as params.adam_w_mode says; External: the program updates the "
-                  "parameters itself. From Python also any class of torch.optim, run by torch on the host",
+                  "parameters itself. In Python any other optimizer of torch's is given as `optimizer`, and run by torch on "
+                  "the host",
                   "the program gives the optimizer"),
     boolean("optimizer.legacy_fusion", "false").noted("which fused kernel", "the kernel is the engine's own"),
     block("optimizer.params", "What every parameter group starts with."),

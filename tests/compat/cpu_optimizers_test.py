@@ -398,6 +398,8 @@ def test_what_a_builder_says_works_loads(name: str) -> None:
 
 def test_what_is_not_here_says_so() -> None:
     assert __compatible_ops__["fused_lamb"] is False
+    with pytest.raises(NotImplementedError, match="FusedLamb is not provided by Orlop: give torch.optim.AdamW"):
+        deepspeed.ops.lamb.FusedLamb([])
     with pytest.raises(NotImplementedError, match="FusedLambBuilder.load is not provided by Orlop: give an optimizer"):
         op_builder.FusedLambBuilder().load()
 

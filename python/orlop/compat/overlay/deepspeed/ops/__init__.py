@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import adagrad, adam, lion, op_builder
+from .._missing import refuse_unknown
+from . import adagrad, adam, lamb, lion, op_builder
 from .op_builder.builder import compatible_ops
 
 __compatible_ops__ = compatible_ops()
+__getattr__ = refuse_unknown(__name__)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .._missing import refuse_unknown
 from . import constants as keys
 from ._removed import removed_key
 from ._source import read_config
@@ -76,6 +77,9 @@ _ACTIVATION_CHECKPOINTING = {
     "synchronize_checkpoint_boundary": False,
     "profile": False,
 }
+
+
+__getattr__ = refuse_unknown(__name__)
 
 
 class DeepSpeedConfigError(Exception):

@@ -13,6 +13,8 @@ from orlop.lr_schedules import WarmupCosineLR as WarmupCosineLR
 from orlop.lr_schedules import WarmupDecayLR as WarmupDecayLR
 from orlop.lr_schedules import WarmupLR as WarmupLR
 
+from .._missing import refuse_unknown
+
 LR_SCHEDULE = "lr_schedule"
 LR_RANGE_TEST = "LRRangeTest"
 ONE_CYCLE = "OneCycle"
@@ -50,6 +52,9 @@ WARMUP_LINEAR_RATE = "linear"
 WARMUP_MIN_RATIO = "warmup_min_ratio"
 COS_MIN_RATIO = "cos_min_ratio"
 TOTAL_NUM_STEPS = "total_num_steps"
+
+
+__getattr__ = refuse_unknown(__name__)
 
 
 def add_tuning_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..._missing import refuse_unknown
 from .builder import OpBuilder, compatible_ops
 from .builders import (
     AsyncIOBuilder,
@@ -12,3 +13,5 @@ from .builders import (
     FusedLambBuilder,
     FusedLionBuilder,
 )
+
+__getattr__ = refuse_unknown(__name__)
