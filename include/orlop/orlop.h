@@ -366,6 +366,21 @@ ORLOP_API orlop_status orlop_grad_ready(orlop_engine *engine, uint32_t id, const
 /* Waits for a ticket; timeout_ms 0 polls, -1 waits for ever. ORLOP_TIMEOUT when it is still under way. */
 ORLOP_API orlop_status orlop_ticket_wait(orlop_engine *engine, orlop_ticket ticket, int32_t timeout_ms);
 
+/* Which micro-batch is the last before an update. */
+typedef enum orlop_boundary {
+  ORLOP_BOUNDARY_COUNTED = 0, /* every gradient_accumulation_steps-th */
+  ORLOP_BOUNDARY_NOT_YET = 1, /* the program knows; the one under way is not */
+  ORLOP_BOUNDARY_NOW = 2      /* the program knows; the one under way is */
+} orlop_boundary;
+
+/* Lets the program say where updates come, from the micro-batch under way on until it says otherwise. Then any number of
+ * micro-batches may precede a step, and a step may begin after each of them. With ORLOP_BOUNDARY_NOW the norm is found while
+ * gradients are taken and states are read ahead; without it that is done in the step, which gives the same. Engines begin
+ * with COUNTED, with "managed_gradient_accumulation": false with NOT_YET. With gradient_accumulation_steps of 1 several
+ * micro-batches are summed in 16 bits where parameters have 16, unless that key is false. Errors: ORLOP_INVALID_ARGUMENT,
+ * ORLOP_OUT_OF_ORDER (before commit, during a step). */
+ORLOP_API orlop_status orlop_boundary_set(orlop_engine *engine, int32_t boundary);
+
 /* Ends a micro-batch's backward pass. When it was the last before an update, *is_boundary (may be NULL) becomes 1. */
 ORLOP_API orlop_status orlop_backward_end(orlop_engine *engine, int32_t *is_boundary);
 
@@ -397,13 +412,13 @@ typedef struct orlop_step_report {
 } orlop_step_report;
 
 /* What the losses of this update are to be multiplied with before their backward passes: 1 unless the configuration
- * enables fp16. It changes only in steps: a dynamic scale halves when a gradient was not finite and doubles after
- * fp16.loss_scale_window good steps (Micikevicius et al. 2018, section 3.2; the exact rule is DeepSpeed's). A program
+ * enables fp16. It changes only in steps: a dynamic scale halves when a gradient was not finite and doubles with every
+ * fp16.loss_scale_window good steps after the first one (Micikevicius et al. 2018, section 3.2; the exact rule is DeepSpeed's). A program
  * that gives orlop_step_begin a scale of its own keeps count itself. */
 ORLOP_API orlop_status orlop_loss_scale(orlop_engine *engine, double *loss_scale);
 
 /* Starts an update with the gradients taken and the group values as they stand; returns at once. `params` may be
- * NULL. A NaN or infinite gradient makes the step be skipped, or stops the engine, as "orlop.non_finite" says; under a
+ * NULL. A NaN or infinite gradient makes the step be skipped, stops the engine, or is applied, as "orlop.non_finite" says; under a
  * dynamic loss scale it is skipped and lowers the scale, and at the least scale allowed the step fails.
  * Errors: ORLOP_OUT_OF_ORDER (before the boundary micro-batch has ended, a step under way). */
 ORLOP_API orlop_status orlop_step_begin(orlop_engine *engine, const orlop_step_params *params);
@@ -570,6 +585,8 @@ typedef struct orlop_stats {
   uint64_t unit_hits;        /* uses of units that were in memory */
   uint64_t unit_fetches;     /* uses of units that were read from the store */
   uint64_t unexpected_uses;  /* uses that were not expected, or expected and did not come, since there was something to expect */
+  uint64_t loss_scale_good_steps;     /* of a dynamic loss scale: since the last overflow, or the start */
+  uint64_t loss_scale_overflows_left; /* until one halves it, that one included */
 } orlop_stats;
 
 ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);

@@ -140,6 +140,7 @@ class Engine {
     check(orlop_grad_ready(handle_, id, gradient, dtype, stream, &ticket));
     return ticket;
   }
+  void set_boundary(orlop_boundary boundary) { check(orlop_boundary_set(handle_, boundary)); }
   bool backward_end() {  // true at the boundary
     std::int32_t is_boundary = 0;
     check(orlop_backward_end(handle_, &is_boundary));

@@ -137,6 +137,8 @@ class Stats(Structure):
         ("unit_hits", c_uint64),
         ("unit_fetches", c_uint64),
         ("unexpected_uses", c_uint64),
+        ("loss_scale_good_steps", c_uint64),
+        ("loss_scale_overflows_left", c_uint64),
     ]
 
 
@@ -222,6 +224,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_tensor_update": (_status, [POINTER(GroupParams), POINTER(Tensor), c_uint64], False),
     "orlop_grad_ready": (_status, [_engine, c_uint32, c_void_p, c_int32, c_void_p, POINTER(_ticket)], False),
     "orlop_ticket_wait": (_status, [_engine, _ticket, c_int32], False),
+    "orlop_boundary_set": (_status, [_engine, c_int32], False),
     "orlop_backward_end": (_status, [_engine, POINTER(c_int32)], False),
     "orlop_grad_discard": (_status, [_engine], False),
     "orlop_loss_scale": (_status, [_engine, POINTER(c_double)], False),

@@ -126,7 +126,7 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
         "global_steps": engine.global_steps,
         "skipped_steps": engine.skipped_steps,
         "global_samples": engine.global_samples,
-        "groups": engine.optimizer.group_values(),
+        "groups": engine._optimizer.group_values(),
         "optimizer_states": None if engine._torch_update is None else engine._torch_update.states(),
         "lr_scheduler": scheduler.state_dict() if hasattr(scheduler, "state_dict") else None,
         "rng": _rng.states(),
@@ -313,7 +313,7 @@ def _differences(engine: Engine, saved: Saved, with_states: bool) -> list[str]:
         for name in ours.keys() & buffers.keys()
         if ours[name].shape != buffers[name].shape
     ]
-    groups, saved_groups = len(engine.optimizer.param_groups), len(saved.values["groups"])
+    groups, saved_groups = len(engine._optimizer.param_groups), len(saved.values["groups"])
     if with_states and groups != saved_groups:
         found.append(f"the optimizer has {groups} groups, {saved_groups} were saved")
     return found
@@ -327,9 +327,9 @@ def restore(engine: Engine, saved: Saved, with_states: bool, with_scheduler: boo
         engine.global_steps = values["global_steps"]
         engine.skipped_steps = values["skipped_steps"]
         engine.global_samples = values["global_samples"]
-        engine.micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
+        engine.micro_steps = engine._earlier_micro_steps = engine.global_steps * engine.gradient_accumulation_steps()
     if with_states and saved.has_states:
-        engine.optimizer.set_group_values(values["groups"])
+        engine._optimizer.set_group_values(values["groups"])
         if engine._torch_update is not None:
             engine._torch_update.set_states(values["optimizer_states"])
         _rng.restore(values["rng"])

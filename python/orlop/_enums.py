@@ -65,6 +65,14 @@ class OptimizerKind(IntEnum):
     EXTERNAL = 3
 
 
+class Boundary(IntEnum):
+    """Which micro-batch is the last before an update."""
+
+    COUNTED = 0
+    NOT_YET = 1
+    NOW = 2
+
+
 class Use(IntEnum):
     """What a unit is used for."""
 

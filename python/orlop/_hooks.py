@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from . import _log
 from ._dtypes import DTYPES
+from ._enums import Boundary
 from ._native import NativeEngine
 from ._parameters import Parameter
 from .errors import OutOfOrderError, UnsupportedError
+
+_BOUNDARIES = {None: Boundary.COUNTED, False: Boundary.NOT_YET, True: Boundary.NOW}
 
 
 class GradientFlow:
@@ -24,10 +27,12 @@ class GradientFlow:
         self.loss_scale = native.loss_scale()  # changed only by updates
         self.accumulation_steps = accumulation_steps
         self.in_backward = False  # inside Engine.backward
+        self.is_scaled = False  # by Engine.scale: the loss that the program will call backward() on
+        self.told: bool | None = None  # what the program says of this micro-batch being the last before an update
         self.taken = 0  # gradients since the last end of a backward pass
         self.calls = 0  # gradients since the start
         self.backwards = 0  # micro-batches since the last update
-        self.is_update_due = False
+        self._was_last = False  # the micro-batch that ended latest, as they are counted
         self.on_taken: Callable[[int], None] | None = None  # told the engine's number of each parameter
         self._in_flight: deque[tuple[int, Tensor]] = deque()  # gradients whose memory the engine still reads
         self._handles: list[Any] = []
@@ -44,11 +49,23 @@ class GradientFlow:
         self._handles.clear()
         self._in_flight.clear()
 
+    def tell_boundary(self, is_last: bool | None) -> None:
+        """Says whether micro-batches from here on are the last before an update; None: as they are counted."""
+        if is_last is not self.told:
+            self.native.set_boundary(_BOUNDARIES[is_last])
+            self.told = is_last
+
+    @property
+    def is_update_due(self) -> bool:
+        """Whether the next step is to update."""
+        return self._was_last if self.told is None else self.told
+
     def end_backward(self) -> None:
         """Ends a micro-batch."""
-        self.is_update_due = self.native.backward_end()
+        self._was_last = self.native.backward_end()
         self.backwards += 1
         self.taken = 0
+        self.is_scaled = False
 
     def warn_of_dropped_micro_batches(self) -> None:
         """Says once that a program drops gradients before they were ever used."""
@@ -61,6 +78,15 @@ class GradientFlow:
                 self.accumulation_steps,
             )
 
+    def part_of_update(self, name: str, gradient: Tensor) -> Tensor:
+        """What a gradient counts whose loss the program called `backward()` on itself: as if it were the engine's."""
+        if self.loss_scale != 1:
+            raise OutOfOrderError(
+                f"backward: on {name}: Loss scaling is required, as its loss must be multiplied with the loss scale "
+                f"({self.loss_scale:g}): call engine.backward(loss), or engine.scale(loss).backward()"
+            )
+        return gradient if self.accumulation_steps == 1 else gradient / self.accumulation_steps
+
     def discard(self) -> None:
         """Forgets what has accumulated since the last update; the next micro-batch is the first again."""
         if self.taken or self.backwards:
@@ -70,7 +96,7 @@ class GradientFlow:
     def start_over(self) -> None:
         """An update has used what had accumulated."""
         self.taken = self.backwards = 0
-        self.is_update_due = False
+        self._was_last = False
 
     def hold(self, ticket: int, gradient: Tensor) -> None:
         """Keeps a gradient until the engine has read it; lets go of those it has."""
@@ -99,12 +125,8 @@ class GradientHook:
         assert gradient is not None
         if gradient.requires_grad or gradient.layout is not torch.strided:
             self._refuse(gradient)
-        if not flow.in_backward and (flow.accumulation_steps > 1 or flow.loss_scale != 1):
-            raise OutOfOrderError(
-                f"backward: on {self.name}: a gradient from outside engine.backward(loss), which divides by "
-                f"gradient_accumulation_steps ({flow.accumulation_steps}) and multiplies by the loss scale "
-                f"({flow.loss_scale:g}); call that"
-            )
+        if not (flow.in_backward or flow.is_scaled):
+            gradient = flow.part_of_update(self.name, gradient)
         if not gradient.is_contiguous():
             gradient = gradient.contiguous()
         flow.taken += 1

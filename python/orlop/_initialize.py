@@ -39,6 +39,8 @@ from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
 PRINT_CONFIG = "ORLOP_PRINT_CONFIG"  # in the environment: print every engine's configuration
 
+_EXTERNAL = {"type": "External"}  # an optimizer of the program's, or none
+
 EngineType = TypeVar("EngineType", bound=Engine)
 Initialized = tuple[Engine, Optimizer, Optional["DataLoader[Any]"], Any]
 
@@ -84,7 +86,7 @@ def initialize(
     loader = None if training_data is None else loader_of(resolved, training_data, collate_fn)
     engine = build(Engine, model, resolved, optimizer, model_parameters, lr_scheduler)
     engine.training_dataloader = loader
-    return engine, engine.optimizer, loader, engine.lr_scheduler
+    return engine, engine._optimizer, loader, engine.lr_scheduler
 
 
 def build(
@@ -94,8 +96,12 @@ def build(
     optimizer: Any = None,
     model_parameters: Iterable[Any] | None = None,
     lr_scheduler: Any = None,
+    trains: bool = True,
 ) -> EngineType:
-    """An engine of a class around a model; the arguments are those of `initialize`."""
+    """An engine of a class around a model; the arguments are those of `initialize`.
+
+    Without `trains` it has no optimizer: every parameter counts as frozen, and gradients stay with torch.
+    """
     if config.get("log_level"):
         _log.set_level(config.get("log_level"))
     if os.environ.get(PRINT_CONFIG) or config.get("dump_state"):
@@ -105,13 +111,13 @@ def build(
     check_memory(model)
     check_unclaimed("initialize", model)  # before anything of it is changed
     _set_precision(model, config)
-    groups, client = _choose_optimizer(model, optimizer, model_parameters)
-    parameters = parameters_of(model, groups)
-    native = _open(config, parameters, client)
+    groups, client = _choose_optimizer(model, optimizer, model_parameters) if trains else ([{"params": []}], None)
+    parameters = parameters_of(model, groups, trains)
+    native = _open(config, parameters, _block(config, client) if trains else _EXTERNAL)
     units = Units(native)
     try:
         flow = _register(native, config, parameters)
-        engine_optimizer = engine_class.optimizer_class(config)(native, flow, groups, client)
+        engine_optimizer = engine_class.optimizer_class(config, client)(native, flow, groups, client)
         native.commit()
         _move_in(native, model, parameters, units)
         bring_what_stays(model, (parameter.tensor for parameter in parameters))
@@ -120,6 +126,8 @@ def build(
         _move_out(native, parameters, units)
         raise
     end_building(model)
+    if not trains:
+        flow.tell_boundary(False)  # passes come and go, and no update
     flow.on_taken = units.note_gradient if units else None
     flow.attach([parameter for parameter in parameters if not parameter.is_frozen])
     torch_update = None
@@ -164,21 +172,25 @@ def _choose_optimizer(
     return groups, client
 
 
-def _open(config: Config, parameters: list[Parameter], client: torch.optim.Optimizer | None) -> NativeEngine:
-    device = device_of(parameters)
-    kind = DeviceKind.CUDA if device.type == "cuda" else DeviceKind.HOST
-    optimizer = None
+def _block(config: Config, client: torch.optim.Optimizer | None) -> dict[str, Any] | None:
+    """The block that names a program's optimizer; None: the configuration's."""
     if client is not None:
         block = block_of(client)
-        if block["type"] == "External":
+        if block == _EXTERNAL:
             check_runnable(client, str(config.get("zero_optimization.offload_optimizer.device", "none")))
-        optimizer = json.dumps(block)
-    elif config.get("optimizer.type") == "External":
+        return block
+    if config.get("optimizer.type") == "External":
         raise ConfigError(
             'initialize: on "optimizer.type" ("External"): the optimizer that updates the parameters is missing: give '
             "a torch optimizer as `optimizer`"
         )
-    return NativeEngine(config.text, kind, device.index or 0, optimizer)
+    return None
+
+
+def _open(config: Config, parameters: list[Parameter], optimizer: dict[str, Any] | None) -> NativeEngine:
+    device = device_of(parameters)
+    kind = DeviceKind.CUDA if device.type == "cuda" else DeviceKind.HOST
+    return NativeEngine(config.text, kind, device.index or 0, None if optimizer is None else json.dumps(optimizer))
 
 
 def _register(native: NativeEngine, config: Config, parameters: list[Parameter]) -> GradientFlow:

@@ -26,7 +26,7 @@ from ._abi import (
     library,
     sized,
 )
-from ._enums import RECLAIM_DRY_RUN, DeviceKind, DType, Plane, Status, Use
+from ._enums import RECLAIM_DRY_RUN, Boundary, DeviceKind, DType, Plane, Status, Use
 from ._log import raise_if_interrupted
 from .errors import ForkedError, OutOfOrderError, error_of
 
@@ -312,6 +312,9 @@ class NativeEngine:
             return False
         check(status)
         return True
+
+    def set_boundary(self, boundary: Boundary) -> None:
+        check(library.boundary_set(self._open_handle(), boundary))
 
     def backward_end(self) -> bool:
         """Ends a micro-batch; whether an update is due."""

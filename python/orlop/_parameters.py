@@ -126,11 +126,12 @@ def check_group_members(groups: list[dict[str, Any]], model: nn.Module) -> None:
             group_of[tensor] = index
 
 
-def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parameter]:
+def parameters_of(model: nn.Module, groups: list[dict[str, Any]], trains: bool = True) -> list[Parameter]:
     """The model's parameters in the order in which their modules were made.
 
     Trainable are those that require a gradient and are in a group; all others count as frozen. Those that the engine
-    has no use for (no elements, or frozen and of another type) stay with torch.
+    has no use for (no elements, or frozen and of another type) stay with torch. With `trains` there must be one to
+    train.
     """
     group_of = {tensor: index for index, group in enumerate(groups) for tensor in group["params"]}
     module_of = _module_numbers(model)
@@ -154,7 +155,7 @@ def parameters_of(model: nn.Module, groups: list[dict[str, Any]]) -> list[Parame
                 is_held=tensor in held,
             )
         )
-    if all(parameter.is_frozen for parameter in found):
+    if trains and all(parameter.is_frozen for parameter in found):
         raise InvalidArgumentError(
             "initialize: no parameter to train: none of the model's requires a gradient and is in model_parameters"
         )

@@ -65,7 +65,9 @@ class Engine(nn.Module):
     ) -> None:
         super().__init__()
         self.module = module
-        self.optimizer = optimizer
+        self.optimizer: Any = optimizer
+        """For classes of engines that have another form of it: what it shares its groups with, or None."""
+        self._optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.training_dataloader: Any = None
         self.global_steps = 0
@@ -85,6 +87,9 @@ class Engine(nn.Module):
         self._by_name = {parameter.name: parameter for parameter in parameters}
         self._layout = layout_of(module)
         self._step_applied = False
+        self._trains = not all(parameter.is_frozen for parameter in parameters)
+        self._counts = bool(config.get("managed_gradient_accumulation", True))  # else each step() updates
+        self._earlier_micro_steps = 0  # those of updates so far
         self._forwards = 0  # under way
         self._unexpected_uses = 0  # that were said
         self._save: _checkpoint.Save | None = None
@@ -103,8 +108,8 @@ class Engine(nn.Module):
             return getattr(module, name)
 
     @classmethod
-    def optimizer_class(cls, config: Config) -> type[Optimizer]:
-        """The class of the engine's optimizer, for classes of engines that have another."""
+    def optimizer_class(cls, config: Config, client: torch.optim.Optimizer | None) -> type[Optimizer]:
+        """The class of the engine's optimizer, for classes of engines that have another. `client`: the program's."""
         return Optimizer
 
     # ---- Training ----
@@ -148,14 +153,31 @@ class Engine(nn.Module):
         if not isinstance(loss, Tensor):
             raise InvalidArgumentError(f"backward: on a {type(loss).__name__}: the loss must be a tensor")
         self._check_usable()
-        if scale_wrt_gas and self.gradient_accumulation_steps() > 1:
-            loss = loss / self.gradient_accumulation_steps()
+        loss = self._part_of_update(loss) if scale_wrt_gas else loss
         self._timeline.note_loss(loss)
-        scale = self._flow.loss_scale
-        scaled = loss if scale == 1 else loss.float() * scale
+        scaled = self._times_loss_scale(loss)
         with self._timeline.phase("backward"), self._backward_pass():
             scaled.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
         return loss
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss as `backward` hands it to autograd, for a program that calls its `backward()` itself.
+
+        It is divided by `gradient_accumulation_steps()` and multiplied by `loss_scale()`. The next `step()` ends this
+        micro-batch, however many backward passes it had.
+        """
+        self._check_usable()
+        self._flow.is_scaled = True
+        loss = self._part_of_update(loss)
+        self._timeline.note_loss(loss)
+        return self._times_loss_scale(loss)
+
+    def _part_of_update(self, loss: Tensor) -> Tensor:
+        return loss / self.gradient_accumulation_steps() if self.gradient_accumulation_steps() > 1 else loss
+
+    def _times_loss_scale(self, loss: Tensor) -> Tensor:
+        scale = self._flow.loss_scale
+        return loss if scale == 1 else loss.float() * scale
 
     @contextlib.contextmanager
     def _backward_pass(self) -> Iterator[None]:
@@ -178,6 +200,10 @@ class Engine(nn.Module):
         Ctrl-C is answered within a fraction of a second: the step is cancelled, the engine closed, its store removed.
         """
         self._check_usable()
+        if not self._trains:
+            raise OutOfOrderError(
+                "step: the engine has no optimizer: give initialize one, or a configuration that names one"
+            )
         flow = self._flow
         if flow.taken:  # loss.backward() was called instead of engine.backward(loss): the same with one micro-batch
             flow.end_backward()
@@ -185,7 +211,7 @@ class Engine(nn.Module):
             raise OutOfOrderError("step: no micro-batch since the last one: call engine.backward(loss) first")
         self.micro_steps = self._micro_steps_done()
         self._step_applied = False
-        if flow.is_update_due:
+        if flow.is_update_due or not self._counts:
             with self._timeline.phase("update"):
                 self._update(lr_kwargs or {})
             self._timeline.end_update(self)
@@ -194,7 +220,7 @@ class Engine(nn.Module):
         self._units.end_backward()  # also of a loss.backward() that was not the engine's
         self._check_parameters()
         self._finish_save(wait=self._torch_update is not None)  # torch writes to parameters' memory itself
-        self.optimizer.send_groups()
+        self._optimizer.send_groups()
         if self.device.type == "cuda":  # what was queued before still reads the parameters as they were
             torch.cuda.current_stream(self.device).synchronize()
         try:
@@ -212,19 +238,25 @@ class Engine(nn.Module):
                 self.global_steps + 1,
             )
             raise
+        self._earlier_micro_steps = self.micro_steps
+        self.global_samples += self._samples_of_update()
         self._flow.start_over()
         self._flow.loss_scale = self._native.loss_scale()
         self._note_unexpected_uses()
         self.last_report = report
         self.global_steps += 1
-        self.global_samples += self.train_batch_size() or 0
         if report.skipped:
             self.skipped_steps += 1
             return
         self._step_applied = True
-        self.optimizer.note_update()
+        self._optimizer.note_update()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step(**lr_kwargs)
+
+    def _samples_of_update(self) -> int:
+        if self._counts:
+            return self.train_batch_size() or 0
+        return self._flow.backwards * (self.train_micro_batch_size_per_gpu() or 0)
 
     def _note_unexpected_uses(self) -> None:
         """Says in the debug log which modules were used in another order than before."""
@@ -262,21 +294,36 @@ class Engine(nn.Module):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of the micro-batches since the last update. After `step()` there are none."""
-        self.optimizer.zero_grad(set_to_none)
+        self._optimizer.zero_grad(set_to_none)
         super().zero_grad(set_to_none)
 
     # ---- Where training is ----
 
     def _micro_steps_done(self) -> int:
         """Micro-batches whose backward pass has ended."""
-        flow = self._flow
-        return self.global_steps * self.gradient_accumulation_steps() + flow.backwards
+        return self._earlier_micro_steps + self._flow.backwards
+
+    def set_gradient_accumulation_boundary(self, is_boundary: bool | None) -> None:
+        """Says whether micro-batches from here on are the last before an update; None: as they are counted.
+
+        Call it before their backward pass. An update then uses however many micro-batches there were.
+        """
+        if not self._counts:
+            raise OutOfOrderError(
+                'set_gradient_accumulation_boundary: "managed_gradient_accumulation" is false: every engine.step() '
+                "updates"
+            )
+        self._flow.tell_boundary(is_boundary)
 
     def is_gradient_accumulation_boundary(self) -> bool:
         """Whether the current micro-batch, from its forward to its `step()`, is the last before an update."""
         flow = self._flow
+        if not self._counts:
+            return True
         if self._micro_steps_done() > self.micro_steps:  # between a backward and its step
             return flow.is_update_due
+        if flow.told is not None:
+            return flow.told
         return flow.backwards == self.gradient_accumulation_steps() - 1
 
     def was_step_applied(self) -> bool:
@@ -317,7 +364,7 @@ class Engine(nn.Module):
 
     def get_lr(self) -> list[float]:
         """Each group's learning rate."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
+        return [float(group["lr"]) for group in self._optimizer.param_groups]
 
     def get_global_grad_norm(self) -> float | None:
         """L2 norm over all gradients of the latest update, before clipping; None before the first."""

@@ -77,3 +77,7 @@ class Stats(_Record):
     """Uses of units that were read from the store."""
     unexpected_uses: int
     """Uses that came in another order than the pass before had shown."""
+    loss_scale_good_steps: int
+    """Of a dynamic loss scale: updates since the last overflow, or the start."""
+    loss_scale_overflows_left: int
+    """Until one halves it, that one included."""

@@ -180,6 +180,7 @@ class Resolver {
     check_offload_param();
     check_types();
     check_loss_scale();
+    derive_non_finite();
     check_optimizer();
     check_run_id();
   }
@@ -381,6 +382,13 @@ class Resolver {
     }
   }
 
+  static constexpr std::string_view kNonFinite = "orlop.non_finite";
+
+  void derive_non_finite() {
+    if (is_given(kNonFinite) || !is_true("bf16.enabled") || is_true("bf16.check_grad_overflow")) return;
+    set_derived(kNonFinite, "apply", "bf16.check_grad_overflow is false");
+  }
+
   // ---- Reporting ----
 
   void report_unknown_keys() {
@@ -440,6 +448,7 @@ class Resolver {
     config.train_batch_size = get_optional<std::uint64_t>(kTrain);
     config.micro_batch_size = get_optional<std::uint64_t>(kMicro);
     config.gradient_accumulation_steps = get<std::uint32_t>(kSteps);
+    config.counts_micro_batches = is_true("managed_gradient_accumulation");
     config.gradient_clipping = get<double>("gradient_clipping");
     config.steps_per_print = get_optional<std::uint64_t>("steps_per_print");
     config.dtype = is_true("fp16.enabled") ? ORLOP_F16 : is_true("bf16.enabled") ? ORLOP_BF16 : ORLOP_F32;
@@ -517,13 +526,18 @@ class Resolver {
                   .thread_count = get_optional<unsigned>("aio.intra_op_parallelism")};
   }
 
+  NonFinite non_finite() {
+    const json& given = value(kNonFinite);
+    return given == "stop" ? NonFinite::stop : given == "apply" ? NonFinite::apply : NonFinite::skip;
+  }
+
   void fill_own(Config& config) {
     config.queue = get_optional<std::string>("orlop.queue");
     config.memory = {.host = get_optional<std::uint64_t>("orlop.memory.host"),
                      .device = get_optional<std::uint64_t>("orlop.memory.device"),
                      .nvme = get_optional<std::uint64_t>("orlop.memory.nvme"),
                      .pinned = get_optional<double>("orlop.memory.pinned")};
-    config.non_finite = value("orlop.non_finite") == "stop" ? NonFinite::stop : NonFinite::skip;
+    config.non_finite = non_finite();
     config.trace = is_true("orlop.trace");
     config.unit_elements = get<std::uint64_t>("orlop.unit_elements");
     config.thread_count = get<unsigned>("orlop.threads");

@@ -31,7 +31,7 @@ struct OptimizerSettings {
 };
 
 enum class OffloadDevice : std::uint8_t { none, cpu, nvme };
-enum class NonFinite : std::uint8_t { skip, stop };
+enum class NonFinite : std::uint8_t { skip, stop, apply };
 
 // What the aio block fixes; the rest is calibrated or the queue's own choice.
 struct AioSettings {
@@ -75,6 +75,7 @@ struct Config {
   std::optional<std::uint64_t> train_batch_size;  // none: nothing in the file tells it
   std::optional<std::uint64_t> micro_batch_size;
   std::uint32_t gradient_accumulation_steps = 1;
+  bool counts_micro_batches = true;              // false: the program says when to update
   double gradient_clipping = 1.0;                // 0: off
   std::optional<std::uint64_t> steps_per_print;  // none: never
   orlop_dtype dtype = ORLOP_F32;

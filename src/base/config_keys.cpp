@@ -128,8 +128,8 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .honoured("micro-batches per update; their gradients are summed in fp32",
                   "from the other two, else 1"),
     boolean("managed_gradient_accumulation", "true")
-        .refused("the engine counts micro-batches itself",
-                 "an update comes after gradient_accumulation_steps micro-batches; leave it out"),
+        .honoured("an update comes after gradient_accumulation_steps micro-batches; false: whenever the program calls "
+                  "for one, gradients being summed in fp32"),
 
     // Gradients.
     number("gradient_clipping", "1.0").honoured("largest L2 norm over all gradients; 0 does not clip"),
@@ -176,8 +176,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("bf16.immediate_grad_update", "false")
         .noted("take each gradient as it is made", "each gradient is always taken as it is made"),
     boolean("bf16.check_grad_overflow", "true")
-        .noted("look for gradients that are not finite",
-               "gradients are always checked, in the pass that finds their norm; see orlop.non_finite"),
+        .honoured("skip a step whose gradients are not all finite; false: orlop.non_finite is \"apply\""),
     boolean("bf16.bf16_master_weights_and_grads", "false").noted("no fp32 master", kExactMaster),
     boolean("bf16.bf16_optimizer_states", "false").noted("Adam's moments in bf16", kWideMoments),
 
@@ -186,7 +185,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("fp16.auto_cast", "false").honoured("cast the model's floating-point inputs to fp16 (Python)"),
     number("fp16.loss_scale", "0").honoured("fixed loss scale; 0: dynamic, by the keys below"),
     integer("fp16.initial_scale_power", "16", 0, 127).honoured("the dynamic scale starts at 2 to this power"),
-    integer("fp16.loss_scale_window", "1000", 0, kMaxCount).honoured("good steps in a row until the scale doubles"),
+    integer("fp16.loss_scale_window", "1000", 0, kMaxCount).honoured("good steps in a row, after a first one, with which the scale doubles"),
     integer("fp16.hysteresis", "2", 0, kMaxCount).honoured("the overflow that halves the scale; a doubling starts anew"),
     boolean("fp16.consecutive_hysteresis", "false").honoured("every good step starts hysteresis anew"),
     number("fp16.min_loss_scale", "1").honoured("least dynamic scale; an overflow at it is an error"),
@@ -488,8 +487,9 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("orlop.strict_config", "false").honoured("an unknown key is an error instead of a warning"),
     choice("orlop.queue", "null", "uring|aio|threads", "io_uring=uring|libaio=aio")
         .honoured("how the store is read and written", "the best that works: uring, else aio, else threads"),
-    choice("orlop.non_finite", "\"skip\"", "skip|stop")
-        .honoured("a NaN or infinite gradient: skip the step and count it, or stop the engine"),
+    choice("orlop.non_finite", "\"skip\"", "skip|stop|apply")
+        .honoured("a NaN or infinite gradient: skip the step and count it, stop the engine, or update with it all the "
+                  "same; under a dynamic loss scale the step is skipped in any case"),
     boolean("orlop.trace", "false").honoured("record events for orlop_trace_write"),
     integer("orlop.unit_elements", "2097152", 1)
         .honoured("modules that follow each other are fetched as one up to this many elements; 1: each by itself"),

@@ -96,6 +96,8 @@ orlop_stats stats_of(const zero3::EngineStats& s) {
   out.unit_hits = s.unit_hits;
   out.unit_fetches = s.unit_fetches;
   out.unexpected_uses = s.unexpected_uses;
+  out.loss_scale_good_steps = s.loss_scale_good_steps;
+  out.loss_scale_overflows_left = s.loss_scale_overflows_left;
   return out;
 }
 
@@ -298,6 +300,15 @@ orlop_status orlop_ticket_wait(orlop_engine* engine, orlop_ticket ticket, int32_
   return with_engine("wait for ticket", engine, [&](zero3::Engine&) -> Result<> {
     if (ticket == 0) return {};
     return fail(ORLOP_INVALID_ARGUMENT, "wait for ticket: on ticket {}: this engine gave no such ticket", ticket);
+  });
+}
+
+orlop_status orlop_boundary_set(orlop_engine* engine, int32_t boundary) {
+  return with_engine("boundary", engine, [&](zero3::Engine& e) -> Result<> {
+    if (boundary < ORLOP_BOUNDARY_COUNTED || boundary > ORLOP_BOUNDARY_NOW) {
+      return fail(ORLOP_INVALID_ARGUMENT, "boundary: on {}: there is none of that number", boundary);
+    }
+    return e.set_boundary(static_cast<zero3::Boundary>(boundary));
   });
 }
 

@@ -176,6 +176,8 @@ EngineStats Engine::stats() {
   EngineStats stats = stats_;
   stats.params = trainable_elements(params_);
   stats.host_budget_bytes = options_.config.memory.host.value_or(0);
+  stats.loss_scale_good_steps = scaler_.state().good_steps;
+  stats.loss_scale_overflows_left = scaler_.state().overflows_left;
   if (committed_ == nullptr) return stats;
   stats.host_bytes = committed_->memory.host_bytes;
   stats.model_bytes = committed_->model_bytes;

@@ -82,6 +82,8 @@ struct EngineStats {
   std::uint64_t unit_hits = 0;
   std::uint64_t unit_fetches = 0;
   std::uint64_t unexpected_uses = 0;
+  std::uint64_t loss_scale_good_steps = 0;
+  std::uint64_t loss_scale_overflows_left = 0;
 };
 
 struct SaveOptions {
@@ -117,6 +119,7 @@ class Engine {
   Result<> set_group(int group, const kernels::HyperParams& hyper);
 
   Result<> grad_ready(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
+  Result<> set_boundary(Boundary boundary);
   Result<bool> backward_end();  // true at the boundary
   Result<> grad_discard();
 
@@ -175,6 +178,7 @@ class Engine {
 
   Result<> take_from_device(std::uint32_t id, const void* gradient, Dtype dtype, device::Stream stream);
   Result<> prefetch_states();
+  [[nodiscard]] bool applies_anything(bool is_own_scale) const;
   Result<> step(double loss_scale, bool is_own_scale);
   Result<> skip(std::uint32_t id, bool is_own_scale);
   [[nodiscard]] Manifest manifest_now() const;

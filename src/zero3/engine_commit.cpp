@@ -18,7 +18,8 @@ constexpr std::uint64_t kLiveElements = 1'000'000'000;  // at most, where neithe
 std::uint64_t block_elements(const Config& config) { return std::min(kBlockElements, config.block_elements); }
 
 Accumulation accumulation_of(const Config& config) {
-  return config.gradient_accumulation_steps == 1 ? Accumulation::single : Accumulation::several;
+  const bool is_single = config.counts_micro_batches && config.gradient_accumulation_steps == 1;
+  return is_single ? Accumulation::single : Accumulation::several;
 }
 
 int group_count_of(const std::vector<ParamSpec>& params) {
@@ -230,6 +231,7 @@ Result<> Engine::allocate(Committed& c) {
   TRY_ASSIGN(FlatBuffers buffers, FlatBuffers::create(topology_, *device_, c.units, accumulation));
   c.buffers.emplace(std::move(buffers));
   c.grads.emplace(params_, c.units, *c.buffers, workers_, isa_, options_.config.gradient_accumulation_steps);
+  if (!options_.config.counts_micro_batches) c.grads->set_boundary(Boundary::not_yet);
   c.live.emplace(c.units, groups_.optimizer(), bytes_to_fetch(c.units, c.blocks, c.memory.residence));
   c.parts.emplace(UpdateParts{c.units, c.blocks, params_, *c.buffers, *c.live, workers_, *device_, isa_,
                               groups_.optimizer(), options_.arithmetic});

@@ -46,7 +46,7 @@ Result<> Engine::grad_ready(std::uint32_t id, const void* gradient, Dtype dtype,
     return fail(ORLOP_INVALID_ARGUMENT, "{}: on \"{}\": it is frozen and takes no gradient", kWhat, params_[id].name);
   }
   GradFlow& grads = *committed_->grads;
-  if (grads.is_complete()) {
+  if (!grads.takes_more()) {
     return fail(ORLOP_OUT_OF_ORDER,
                 "{}: on \"{}\": all {} micro-batches have ended; call orlop_step or orlop_grad_discard first", kWhat,
                 params_[id].name, grads.micro_batches());
@@ -83,7 +83,7 @@ Result<bool> Engine::backward_end() {
   const std::lock_guard lock(mutex_);
   TRY(expect_ready("backward end"));
   GradFlow& grads = *committed_->grads;
-  if (grads.is_complete()) {
+  if (!grads.takes_more()) {
     return fail(ORLOP_OUT_OF_ORDER,
                 "backward end: on micro-batch {} of {}: call orlop_step or orlop_grad_discard first",
                 grads.micro_batches() + 1, grads.micro_batches());
@@ -94,6 +94,13 @@ Result<bool> Engine::backward_end() {
     if (!is_boundary) TRY(stop_if_failed(committed_->flow->read_ahead()));
   }
   return is_boundary;
+}
+
+Result<> Engine::set_boundary(Boundary boundary) {
+  const std::lock_guard lock(mutex_);
+  TRY(expect_ready("boundary"));
+  committed_->grads->set_boundary(boundary);
+  return {};
 }
 
 Result<> Engine::grad_discard() {
@@ -114,7 +121,7 @@ Result<> Engine::step_begin(std::optional<double> given_scale) {
   const std::lock_guard lock(mutex_);
   TRY(expect_ready("step"));
   const GradFlow& grads = *committed_->grads;
-  if (!grads.is_complete()) {
+  if (!grads.may_update()) {
     return fail(ORLOP_OUT_OF_ORDER, "step: on micro-batch {} of {}: call orlop_backward_end after each of them first",
                 grads.ended_micro_batches(), grads.micro_batches());
   }
@@ -146,6 +153,11 @@ Result<StepReport> Engine::step_wait(int timeout_ms) {
 // The program applies the update itself, with gradients that stay until it discards them.
 bool Engine::is_external() const { return groups_.optimizer() == kernels::Optimizer::external; }
 
+// Gradients that are not finite, too, unless a smaller loss scale is the answer to them.
+bool Engine::applies_anything(bool is_own_scale) const {
+  return options_.config.non_finite == NonFinite::apply && !(is_own_scale && scaler_.is_dynamic());
+}
+
 // On the background thread; phase_ is stepping, so nothing else touches what it uses.
 Result<> Engine::step(double loss_scale, bool is_own_scale) {
   const std::int64_t begin_ns = now_ns();
@@ -155,7 +167,7 @@ Result<> Engine::step(double loss_scale, bool is_own_scale) {
   report_.grad_norm = total.norm / loss_scale;
   report_.loss_scale = loss_scale;
   swap::SweepReport sweep;
-  if (total.first_not_finite) {
+  if (total.first_not_finite && !applies_anything(is_own_scale)) {
     TRY(skip(*total.first_not_finite, is_own_scale));
     if (is_own_scale) scaler_.note_overflow();
   } else {

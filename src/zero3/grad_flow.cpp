@@ -70,8 +70,9 @@ void GradFlow::take(std::uint32_t id, const void* gradient, Dtype dtype) {
 }
 
 bool GradFlow::end_micro_batch() {
+  const bool was_last = is_last_micro_batch();
   ++micro_batch_;
-  return is_complete();
+  return was_last;
 }
 
 void GradFlow::summarize(std::uint32_t id) {

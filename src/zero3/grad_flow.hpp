@@ -17,6 +17,13 @@ struct GradTotal {
   std::optional<std::uint32_t> first_not_finite;  // parameter id
 };
 
+// Which micro-batch is the last before an update.
+enum class Boundary : std::uint8_t {
+  counted = ORLOP_BOUNDARY_COUNTED,
+  not_yet = ORLOP_BOUNDARY_NOT_YET,  // the program knows, and says that the next one is not
+  now = ORLOP_BOUNDARY_NOW,          // or that it is
+};
+
 class GradFlow {
  public:
   GradFlow(std::span<const ParamSpec> params, const UnitPlan& plan, const FlatBuffers& buffers,
@@ -25,6 +32,9 @@ class GradFlow {
   // Stores the first gradient of a parameter since clear(), adds later ones; `gradient` is in host memory and may be
   // reused on return. In the last micro-batch the norm is found in the same pass.
   void take(std::uint32_t id, const void* gradient, Dtype dtype);
+
+  // Holds for the micro-batch under way and those that follow.
+  void set_boundary(Boundary boundary) { boundary_ = boundary; }
 
   // Ends a micro-batch; true when it was the last.
   bool end_micro_batch();
@@ -37,8 +47,14 @@ class GradFlow {
   // Memory of the tables, which create() takes beside the gradients themselves.
   static std::uint64_t bytes_needed(std::size_t param_count) { return param_count * sizeof(Entry); }
 
-  [[nodiscard]] bool is_complete() const { return micro_batch_ == micro_batches_; }
-  [[nodiscard]] bool is_last_micro_batch() const { return micro_batch_ + 1 == micro_batches_; }
+  // A program that knows the boundary may give more, and may update with what there is.
+  [[nodiscard]] bool takes_more() const { return boundary_ != Boundary::counted || micro_batch_ < micro_batches_; }
+  [[nodiscard]] bool may_update() const {
+    return boundary_ == Boundary::counted ? micro_batch_ >= micro_batches_ : micro_batch_ > 0;
+  }
+  [[nodiscard]] bool is_last_micro_batch() const {
+    return boundary_ == Boundary::counted ? micro_batch_ + 1 >= micro_batches_ : boundary_ == Boundary::now;
+  }
   [[nodiscard]] bool has_gradient(std::uint32_t id) const { return entries_[id].taken; }
   [[nodiscard]] std::uint64_t micro_batches() const { return micro_batches_; }
   [[nodiscard]] std::uint64_t ended_micro_batches() const { return micro_batch_; }
@@ -62,6 +78,7 @@ class GradFlow {
   cpu_adam::Isa isa_;
   std::uint64_t micro_batches_;
   std::uint64_t micro_batch_ = 0;
+  Boundary boundary_ = Boundary::counted;
   std::vector<Entry> entries_;
 };
 

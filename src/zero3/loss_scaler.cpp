@@ -24,8 +24,8 @@ bool LossScaler::is_exhausted() const {
 void LossScaler::note_good_step() {
   if (!is_dynamic_) return;
   if (settings_.consecutive_hysteresis) state_.overflows_left = settings_.hysteresis;
-  if (++state_.good_steps < settings_.loss_scale_window) return;
-  state_.good_steps = 0;
+  ++state_.good_steps;
+  if (state_.good_steps == 1 || (state_.good_steps - 1) % settings_.loss_scale_window != 0) return;
   state_.overflows_left = settings_.hysteresis;
   state_.scale *= 2;
 }

@@ -1,6 +1,6 @@
 // LossScaler: what losses are multiplied with, so that small fp16 gradients are not rounded to zero (Micikevicius et al.
 // 2018, "Mixed Precision Training", section 3.2), under DeepSpeed's rule:
-//   after `window` good steps in a row since the last overflow or doubling the scale doubles;
+//   of the good steps in a row since the start or the last overflow every `window`-th after the first doubles the scale;
 //   an overflow (a gradient that is not finite) first uses up `hysteresis`, then each halves the scale, down to `minimum`;
 //   hysteresis is restored by a doubling, with consecutive_hysteresis by every good step.
 #pragma once
@@ -15,7 +15,7 @@ namespace orlop::zero3 {
 // What changes as a scale is used.
 struct LossScalerState {
   double scale = 1;
-  std::uint64_t good_steps = 0;      // since the last overflow or doubling
+  std::uint64_t good_steps = 0;      // since the last overflow
   std::uint64_t overflows_left = 0;  // until one halves the scale, that one included
 };
 

@@ -171,6 +171,23 @@ TEST_F(Calls, StepMovesAParameterByTheLearningRate) {
   EXPECT_NEAR(static_cast<float*>(address)[0], -0.1f, 1e-6);  // Adam's first step is lr * sign(gradient)
 }
 
+TEST_F(Calls, AProgramMaySayWhereUpdatesCome) {
+  EXPECT_EQ(orlop_boundary_set(engine_, ORLOP_BOUNDARY_NOW), ORLOP_OUT_OF_ORDER) << "before commit";
+  commit_one();
+  EXPECT_EQ(orlop_boundary_set(engine_, 3), ORLOP_INVALID_ARGUMENT);
+  ASSERT_EQ(orlop_boundary_set(engine_, ORLOP_BOUNDARY_NOT_YET), ORLOP_OK);
+  std::int32_t is_boundary = 1;
+  ASSERT_EQ(give_gradient(2), ORLOP_OK);
+  ASSERT_EQ(orlop_backward_end(engine_, &is_boundary), ORLOP_OK);
+  EXPECT_EQ(is_boundary, 0);
+  ASSERT_EQ(give_gradient(2), ORLOP_OK) << orlop_last_error();
+  ASSERT_EQ(orlop_backward_end(engine_, nullptr), ORLOP_OK);
+  orlop_step_report report{};
+  report.struct_size = sizeof report;
+  ASSERT_EQ(orlop_step(engine_, &report), ORLOP_OK) << orlop_last_error();
+  EXPECT_DOUBLE_EQ(report.grad_norm, std::sqrt(8 * 16.0));
+}
+
 TEST_F(Calls, SkipsAStepWhoseGradientIsNotFinite) {
   commit_one();
   ASSERT_EQ(give_gradient(std::numeric_limits<float>::infinity()), ORLOP_OK);

@@ -73,11 +73,12 @@ TEST(Layout, OfImportParamsIsFixed) {
 }
 
 TEST(Layout, OfStatsIsFixed) {
-  EXPECT_EQ(sizeof(orlop_stats), 160u);
+  EXPECT_EQ(sizeof(orlop_stats), 176u);
   EXPECT_EQ(offsetof(orlop_stats, params), 8u);
   EXPECT_EQ(offsetof(orlop_stats, host_bytes), 40u);
   EXPECT_EQ(offsetof(orlop_stats, step_seconds), 112u);
   EXPECT_EQ(offsetof(orlop_stats, unexpected_uses), 152u);
+  EXPECT_EQ(offsetof(orlop_stats, loss_scale_overflows_left), 168u);
 }
 
 TEST(Layout, StatusNumbersAreFixed) {

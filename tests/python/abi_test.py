@@ -112,6 +112,7 @@ def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -
         ("ORLOP_", _enums.DType),
         ("ORLOP_PLANE_", _enums.Plane),
         ("ORLOP_OPTIMIZER_", _enums.OptimizerKind),
+        ("ORLOP_BOUNDARY_", _enums.Boundary),
         ("ORLOP_USE_", _enums.Use),
     ):
         ours |= {prefix + member.name: int(member) for member in enumeration}

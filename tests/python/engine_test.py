@@ -64,15 +64,47 @@ def test_backward_returns_the_loss_divided_by_the_accumulation_steps() -> None:
         assert engine.backward(loss, scale_wrt_gas=False) is loss
 
 
-def test_loss_backward_does_the_same_when_nothing_accumulates() -> None:
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("scales", [False, True])
+def test_loss_backward_does_the_same_as_the_engines(accumulation: int, scales: bool) -> None:
     one, other = TwoLayers(), TwoLayers()
     other.load_state_dict(one.state_dict())
-    with initialize(one) as ours, initialize(other) as plain:
+    settings = {"gradient_accumulation_steps": accumulation}
+    with initialize(one, **settings) as ours, initialize(other, **settings) as plain:
         train(ours, 3)
-        for batch in batches(3):
-            loss_of(plain, batch).backward()
+        for batch in batches(3 * accumulation):
+            loss = loss_of(plain, batch)
+            (plain.scale(loss) if scales else loss).backward()
             plain.step()
         assert ours.digest() == plain.digest()
+
+
+def test_the_program_may_say_where_updates_come() -> None:
+    with initialize(gradient_accumulation_steps=3) as engine:
+        seen = []
+        for batch, is_last in zip(batches(6), (False, False, False, True, True, False), strict=True):
+            engine.set_gradient_accumulation_boundary(is_last)
+            engine.backward(loss_of(engine, batch))
+            engine.step()
+            seen.append((engine.is_gradient_accumulation_boundary(), engine.micro_steps, engine.global_steps))
+        assert seen == [(False, 1, 0), (False, 2, 0), (False, 3, 0), (True, 4, 1), (True, 5, 2), (False, 6, 2)]
+        engine.set_gradient_accumulation_boundary(None)
+        assert not engine.is_gradient_accumulation_boundary()
+        for batch in batches(2):
+            engine.backward(loss_of(engine, batch))
+            engine.step()
+        assert engine.global_steps == 3
+
+
+def test_unmanaged_accumulation_updates_whenever_it_is_asked_to() -> None:
+    with initialize(managed_gradient_accumulation=False) as engine:
+        for count in (1, 3):
+            for batch in batches(count):
+                engine.backward(loss_of(engine, batch))
+            engine.step()
+        assert (engine.micro_steps, engine.global_steps) == (4, 2)
+        with pytest.raises(orlop.OutOfOrderError, match="every engine.step"):
+            engine.set_gradient_accumulation_boundary(True)
 
 
 def test_zero_grad_forgets_what_has_accumulated() -> None:
@@ -250,8 +282,6 @@ def test_calls_out_of_order_are_refused() -> None:
             engine.step()
         with pytest.raises(orlop.OutOfOrderError, match="call engine.step"):
             engine.optimizer.step()
-        with pytest.raises(orlop.OutOfOrderError, match="outside engine.backward"):
-            loss_of(engine, batches(1)[0]).backward()
         for batch in batches(2):
             engine.backward(loss_of(engine, batch))
         with pytest.raises(orlop.OutOfOrderError, match="micro-batches have ended"):

@@ -60,6 +60,16 @@ TEST_P(EngineBits, ChangeWithEveryStep) {
   EXPECT_NE(digest_after("{}", GetParam(), 1), digest_after("{}", GetParam(), 2));
 }
 
+TEST_P(EngineBits, AreTheSameWhenTheProgramCounts) {
+  const auto params = small_model(GetParam());
+  auto engine = open(R"({"managed_gradient_accumulation": false})", params);
+  write_initial(*engine, params);
+  EXPECT_FALSE(engine->step_begin(1)) << "there is nothing to update with";
+  train(*engine, params, 2, 3);
+  EXPECT_EQ(engine->digest().value(),
+            digest_after(R"({"gradient_accumulation_steps": 3, "train_micro_batch_size_per_gpu": 1})", GetParam(), 2, 3));
+}
+
 INSTANTIATE_TEST_SUITE_P(Dtypes, EngineBits, ::testing::Values(Dtype::f32, Dtype::bf16, Dtype::f16),
                          [](const auto& instance) { return std::string(name_of(instance.param)); });
 
@@ -278,19 +288,41 @@ Result<StepReport> scaled_step(Engine& engine, const std::vector<ParamSpec>& par
   return engine.step_wait(-1);
 }
 
+TEST(Engine, AppliesWhatIsNotFiniteWhereThatIsAsked) {
+  const auto params = small_model(Dtype::bf16);
+  for (const char* config : {R"({"orlop": {"non_finite": "apply"}})",
+                             R"({"bf16": {"enabled": true, "check_grad_overflow": false}})"}) {
+    auto engine = open(config, params);
+    give_gradients(*engine, params, 1);
+    const std::vector<float> gradient(33, INFINITY);
+    ASSERT_TRUE(engine->grad_ready(3, gradient.data(), Dtype::f32, {}));
+    ASSERT_TRUE(engine->backward_end());
+    const StepReport report = step(*engine).value();
+    EXPECT_FALSE(report.skipped);
+    EXPECT_EQ(report.step, 1u);
+    float value = 0;
+    ASSERT_TRUE(engine->read_plane(3, Plane::param, {0, 1}, Dtype::f32, &value));
+    EXPECT_FALSE(std::isfinite(value));
+  }
+}
+
 TEST(Engine, ADynamicLossScaleFallsWithOverflowsAndRisesWithGoodSteps) {
   const auto params = small_model(Dtype::f32);
   auto engine = open_engine(kFp16, params).value();
   std::vector<double> used;
-  for (const bool overflow : {false, false, true, false, false, true, true}) {
+  std::vector<std::uint64_t> good_steps;
+  for (const bool overflow : {false, false, false, true, false, false, false, true, true}) {
     const auto report = scaled_step(*engine, params, 1, overflow);
     ASSERT_TRUE(report) << report.error().message;
     EXPECT_EQ(report->skipped, overflow);
     used.push_back(report->loss_scale);
+    good_steps.push_back(engine->stats().loss_scale_good_steps);
   }
-  EXPECT_EQ(used, (std::vector<double>{16, 16, 32, 16, 16, 32, 16}));
+  EXPECT_EQ(good_steps, (std::vector<std::uint64_t>{1, 2, 3, 0, 1, 2, 3, 0, 0}));
+  EXPECT_EQ(engine->stats().loss_scale_overflows_left, 1u);
+  EXPECT_EQ(used, (std::vector<double>{16, 16, 16, 32, 16, 16, 16, 32, 16}));
   EXPECT_EQ(engine->loss_scale(), 8);
-  EXPECT_EQ(engine->stats().steps, 4u);
+  EXPECT_EQ(engine->stats().steps, 6u);
   EXPECT_EQ(engine->stats().skipped_steps, 3u);
 }
 

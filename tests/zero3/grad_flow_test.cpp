@@ -123,6 +123,29 @@ TEST(GradFlow, AGradientThatCameOnlyInAnEarlierMicroBatchCounts) {
   EXPECT_NEAR(flow->total().norm / norm_of({early}), 1, 1e-14);
 }
 
+TEST(GradFlow, AProgramThatKnowsTheBoundaryMayUpdateEarlierOrLater) {
+  Flow flow(2);
+  const auto one = flow.random_gradient(0, 4);
+  const auto micro_batch = [&](Boundary boundary) {
+    flow->set_boundary(boundary);
+    flow->take(0, one.data(), Dtype::f32);
+    return flow->end_micro_batch();
+  };
+  EXPECT_TRUE(micro_batch(Boundary::now));
+  EXPECT_TRUE(flow->may_update());
+  EXPECT_NEAR(flow->total().norm / norm_of({one}), 1, 1e-14);
+  flow->clear();
+  for (int earlier = 0; earlier < 2; ++earlier) EXPECT_FALSE(micro_batch(Boundary::not_yet));
+  EXPECT_TRUE(micro_batch(Boundary::now));
+  EXPECT_TRUE(micro_batch(Boundary::now)) << "and one more";
+  EXPECT_NEAR(flow->total().norm / (4 * norm_of({one})), 1, 1e-14);
+  flow->clear();
+  EXPECT_FALSE(micro_batch(Boundary::counted));
+  EXPECT_FALSE(flow->may_update());
+  EXPECT_TRUE(micro_batch(Boundary::counted));
+  EXPECT_FALSE(flow->takes_more());
+}
+
 TEST(GradFlow, NamesTheFirstParameterThatIsNotFinite) {
   Flow flow(1);
   for (std::uint32_t id = 0; id < 3; ++id) {

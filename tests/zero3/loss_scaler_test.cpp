@@ -39,8 +39,8 @@ TEST(LossScaler, AFixedScaleStays) {
 
 TEST(LossScaler, StartsAtTheGivenPower) { EXPECT_EQ(LossScaler(Fp16Settings{}).scale(), 65536); }
 
-TEST(LossScaler, DoublesAfterAWindowOfGoodSteps) {
-  EXPECT_THAT(scales(kSmall, "....."), ElementsAre(16, 16, 32, 32, 64, 64));
+TEST(LossScaler, DoublesWithEveryWindowOfGoodStepsAfterTheFirst) {
+  EXPECT_THAT(scales(kSmall, "....."), ElementsAre(16, 16, 16, 32, 32, 64));
 }
 
 TEST(LossScaler, TheFirstOverflowUsesUpHysteresisTheNextHalves) {
@@ -48,11 +48,11 @@ TEST(LossScaler, TheFirstOverflowUsesUpHysteresisTheNextHalves) {
 }
 
 TEST(LossScaler, AnOverflowBeginsTheWindowAnew) {
-  EXPECT_THAT(scales(kSmall, ".x.."), ElementsAre(16, 16, 16, 16, 32));
+  EXPECT_THAT(scales(kSmall, ".x..."), ElementsAre(16, 16, 16, 16, 16, 32));
 }
 
 TEST(LossScaler, ADoublingRestoresHysteresis) {
-  EXPECT_THAT(scales(kSmall, "x..xx"), ElementsAre(16, 16, 16, 32, 32, 16));
+  EXPECT_THAT(scales(kSmall, "x...xx"), ElementsAre(16, 16, 16, 16, 32, 32, 16));
 }
 
 TEST(LossScaler, AGoodStepAloneDoesNot) { EXPECT_THAT(scales(kSmall, "x.x"), ElementsAre(16, 16, 16, 8)); }
