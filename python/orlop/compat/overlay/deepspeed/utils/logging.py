@@ -8,7 +8,7 @@ import sys
 
 def _make_logger() -> logging.Logger:
     made = logging.getLogger("DeepSpeed")
-    made.setLevel(logging.INFO)
+    made.setLevel(logging.WARNING)  # as DeepSpeed's: programs set it
     made.propagate = False
     if not made.handlers:
         handler = logging.StreamHandler(sys.stdout)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ..base_optimizer import ZeROOptimizer
 
 
 class DeepSpeedZeroOptimizer(ZeROOptimizer):
     """Stages 1 and 2."""
+
+    @property
+    def single_partition_of_fp32_groups(self) -> list[Tensor]:
+        """Of each group this rank's part of the fp32 masters, flat: a copy."""
+        return self._flat_masters()
