@@ -68,6 +68,13 @@ assert deepspeed.__version__.endswith("+orlop") and deepspeed.__orlop__
 """
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Orlop keeps what it can make again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 def environment(**changes: str) -> dict[str, str]:
     """Of a program that has Orlop, and no overlay on its path."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
@@ -150,11 +157,9 @@ def test_run_is_the_script_for_signals(tmp_path: Path) -> None:
         assert process.wait(60) == 11
 
 
-def test_run_claims_another_version(tmp_path: Path) -> None:
+def test_run_claims_another_version(tmp_path: Path, cache: Path) -> None:
     text = LOOK + HUGGING_FACE
-    found, checks = looks(
-        ran("run", "--deepspeed-version", "0.16.8", script(tmp_path, text), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    )
+    found, checks = looks(ran("run", "--deepspeed-version", "0.16.8", script(tmp_path, text)))
     assert is_overlay(found, "0.16.8+orlop")
     assert checks == {
         "transformers": True,
@@ -163,7 +168,7 @@ def test_run_claims_another_version(tmp_path: Path) -> None:
         "checks": [True, True, True, False],
         "at most": True,
     }
-    assert "0.16.8+orlop" in "".join(map(str, (tmp_path / "cache").rglob("METADATA")))
+    assert "0.16.8+orlop" in "".join(map(str, cache.rglob("METADATA")))
 
 
 def test_run_starts_launchers_of_this_environment(tmp_path: Path) -> None:
@@ -251,11 +256,10 @@ def test_run_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As in an interpreter that has neither the overlay on its path nor imported what looks for it."""
     monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry != str(OVERLAY)])
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in ("deepspeed", "transformers", "accelerate"):
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, name)

@@ -154,6 +154,8 @@ def test_a_module_or_a_program_can_be_started(
     assert (rank["arguments"], rank["MASTER_PORT"], rank["MASTER_ADDR"]) == (["x"], "4321", "localhost")
     runner.main(["--no_python", "--no_local_rank", "/bin/echo", "hello"])
     assert capfd.readouterr().out == "hello\n"
+    with pytest.raises(FileNotFoundError, match="no such program"):
+        runner.main(["--no_python", "nowhere/echo"])
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,8 @@ def _without_orlop() -> dict[str, str]:
 
 def run(environment: Path, folder: Path, *command: str) -> str:
     program = environment / "bin" / command[0]
-    done = subprocess.run(
-        [program, *command[1:]], text=True, capture_output=True, cwd=folder, env=_without_orlop() | {"PATH": ""}
-    )
+    given = _without_orlop() | {"PATH": "", "XDG_CACHE_HOME": str(folder)}
+    done = subprocess.run([program, *command[1:]], text=True, capture_output=True, cwd=folder, env=given)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -70,3 +69,15 @@ def test_it_trains_with_its_own_libraries(environment: Path, tmp_path: Path) -> 
 def test_its_command_is_there(environment: Path, tmp_path: Path) -> None:
     assert "doctor" in run(environment, tmp_path, "orlop", "--help")
     assert "parameters in" in run(environment, tmp_path, "python", "-m", "orlop", "plan", "--params", "1B")
+
+
+def test_it_has_deepspeeds_names(environment: Path, tmp_path: Path) -> None:
+    look = "import deepspeed, importlib.metadata as m; print(deepspeed.__orlop__, m.version('deepspeed'))"
+    orlop, _, claimed = run(environment, tmp_path, "orlop", "run", "python", "-c", look).strip().partition(" ")
+    assert orlop and claimed.endswith("+orlop")
+    script = tmp_path / "train.py"
+    script.write_text(look)
+    run(environment, tmp_path, "orlop", "compat", "enable", "--deepspeed-version", "0.16.8")
+    assert run(environment, tmp_path, "deepspeed", "--no_local_rank", str(script)) == f"{orlop} 0.16.8+orlop\n"
+    run(environment, tmp_path, "orlop", "compat", "disable")
+    assert "none of ours" in run(environment, tmp_path, "orlop", "compat", "status")

@@ -67,7 +67,8 @@ def _command(words: list[str]) -> list[str]:
         return [sys.executable, *rest]
     if first in _MODULES:
         return [sys.executable, "-m", _MODULES[first], *rest]
-    if Path(first).is_file() and not (Path(first).suffix != ".py" and os.access(first, os.X_OK)):
+    is_program = os.access(first, os.X_OK) and Path(first).suffix != ".py"
+    if Path(first).is_file() and not is_program:
         return [sys.executable, first, *rest]
     found = shutil.which(first, path=joined([cached_scripts()], os.environ.get("PATH")))
     if found is None:

@@ -6,6 +6,7 @@ import argparse
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
+
+from orlop.errors import NotFoundError
 
 from ..accelerator import get_accelerator
 from ..constants import TORCH_DISTRIBUTED_DEFAULT_PORT
@@ -61,6 +64,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Starts this machine's ranks and waits for them; gives the exit status."""
+    if chosen.no_python and shutil.which(chosen.training_script) is None:
+        raise NotFoundError(f"launch: on {chosen.training_script}: there is no such program: leave --no_python out")
     slots = list(chosen.world_info.values())[chosen.node_rank]
     with ExitStack() as open_files:
         starts = [partial(_start, chosen, local_rank, open_files) for local_rank in range(len(slots))]
