@@ -173,6 +173,27 @@ def test_a_parser_gets_the_arguments() -> None:
     assert (given.deepspeed, given.deepspeed_config, given.lr) == (True, "ds.json", "1")
 
 
+def test_torchs_version_is_compared() -> None:
+    import torch
+    from deepspeed.utils.torch import required_torch_version
+
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    assert required_torch_version(min_version=1.13) and not required_torch_version(max_version=1.13)
+    assert required_torch_version(min_version=f"{major}.{minor}")
+    assert required_torch_version(max_version=f"{major}.{minor}")
+    assert not required_torch_version(min_version=major + 1)
+
+
+def test_a_parameter_may_say_in_which_dtype_it_is_exchanged() -> None:
+    import torch
+    from deepspeed.runtime.torch_autocast import PARAM_COMM_DTYPE_ATTR_NAME, get_comm_dtype, has_comm_dtype
+
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    assert not has_comm_dtype(parameter) and get_comm_dtype(parameter) == torch.float32
+    setattr(parameter, PARAM_COMM_DTYPE_ATTR_NAME, torch.bfloat16)
+    assert has_comm_dtype(parameter) and get_comm_dtype(parameter) == torch.bfloat16
+
+
 def test_no_class_is_left_patched_and_no_group_is_made_by_an_import() -> None:
     import torch
 
