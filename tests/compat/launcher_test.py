@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -265,14 +266,27 @@ def test_signals_are_passed_on_and_ranks_end_in_their_own_time(
     assert signal.getsignal(number) is before
 
 
-def test_ctrl_c_at_a_terminal_is_not_sent_a_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepspeed.launcher._processes._is_in_foreground", lambda: True)
-    once = (
-        "import os, signal, time\n"
-        "def note(number, frame): raise SystemExit(6)\n"
-        "signal.signal(signal.SIGINT, note)\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(0.5)\n"
+# A terminal of its own: what is read from the standard input is typed on it.
+TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def test_ctrl_c_at_a_terminal_comes_once(tmp_path: Path) -> None:
+    counts = (
+        "import signal, time\ntimes = []\nsignal.signal(signal.SIGINT, lambda *_: times.append(1))\n"
+        "print('ready', flush=True)\n"
+        "while not times: time.sleep(0.01)\n"
+        "time.sleep(0.5)\nprint('times', len(times), flush=True)\nraise SystemExit(6)\n"
     )
-    assert launched(1, script(tmp_path, once)) == 0
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus=1", script(tmp_path, counts)]
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"ready\r\n"
+        process.stdin.write(b"\x03")
+        process.stdin.flush()
+        assert b"times 1\r\n" in process.stdout.read()
+        assert process.wait(60) == 6
 
 
 def test_cores_are_shared_out(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import BusyError
 from ._overlay import LABEL, OVERLAY, folders, write
-from ._scripts import is_ours, remove_scripts, write_scripts
+from ._scripts import scripts_in, write_scripts
 
 _SITE = Path(sysconfig.get_path("purelib"))
 _COMMANDS = Path(sysconfig.get_path("scripts"))
@@ -52,17 +52,16 @@ def enable(version: str | None = None, shadow: bool = False) -> list[Path]:
     added = [*map(str, folders(version, _METADATA)), *_package_folder()]
     lines = [f"import sys; sys.path[0:0] = {added!r}"] if shadow else added
     write(_PTH, "\n".join(lines) + "\n")
-    written, _ = write_scripts(_COMMANDS)
-    return [_PTH, *written]
+    return [_PTH, *write_scripts(_COMMANDS)]
 
 
 def disable() -> list[Path]:
     """Undoes `enable`; gives what it removed."""
-    removed = [file for file in (_PTH,) if file.exists()]
+    removed = [file for file in (_PTH, *scripts_in(_COMMANDS)) if file.exists()]
     for file in removed:
         file.unlink()
     shutil.rmtree(_METADATA, ignore_errors=True)
-    return removed + remove_scripts(_COMMANDS)
+    return removed
 
 
 def status() -> Status:
@@ -71,8 +70,7 @@ def status() -> Status:
         version = importlib.metadata.version("deepspeed")
     except importlib.metadata.PackageNotFoundError:
         version = None
-    commands = [file for name in ("deepspeed", "ds_report") if (file := _COMMANDS / name).is_file() and is_ours(file)]
-    return Status(_SITE, _PTH if _PTH.is_file() else None, version, _installed(), commands)
+    return Status(_SITE, _PTH if _PTH.is_file() else None, version, _installed(), scripts_in(_COMMANDS))
 
 
 def _installed() -> str | None:

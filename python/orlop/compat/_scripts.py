@@ -13,17 +13,15 @@ _ENTRIES = {"deepspeed": "deepspeed.launcher.runner", "ds_report": "deepspeed.en
 _MARK = "# Made by Orlop (orlop compat, orlop run)."
 
 
-def write_scripts(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Writes the commands into a folder; gives those written, and those left as they were: another program's."""
-    written, left = [], []
+def write_scripts(folder: Path) -> list[Path]:
+    """Writes the commands into a folder and gives them; those of another program stay as they are."""
+    written = []
     for name, module in _ENTRIES.items():
         file = folder / name
-        if file.exists() and not is_ours(file):
-            left.append(file)
-            continue
-        write(file, _text(module), 0o755)
-        written.append(file)
-    return written, left
+        if _is_ours(file) or not file.exists():
+            write(file, _text(module), 0o755)
+            written.append(file)
+    return written
 
 
 def cached_scripts() -> Path:
@@ -33,17 +31,13 @@ def cached_scripts() -> Path:
     return folder
 
 
-def remove_scripts(folder: Path) -> list[Path]:
-    """Removes what `write_scripts` wrote; gives what it removed."""
-    files = [folder / name for name in _ENTRIES]
-    removed = [file for file in files if file.is_file() and is_ours(file)]
-    for file in removed:
-        file.unlink()
-    return removed
+def scripts_in(folder: Path) -> list[Path]:
+    """What `write_scripts` has written there."""
+    return [file for name in _ENTRIES if _is_ours(file := folder / name)]
 
 
-def is_ours(file: Path) -> bool:
-    return _MARK in file.read_text(errors="replace")
+def _is_ours(file: Path) -> bool:
+    return file.is_file() and _MARK in file.read_text(errors="replace")
 
 
 def _text(module: str) -> str:

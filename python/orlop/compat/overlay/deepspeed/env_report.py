@@ -12,6 +12,7 @@ from orlop import build_info
 
 from ._version import __version__
 from .accelerator import get_accelerator
+from .ops import __compatible_ops__
 
 
 def command() -> None:
@@ -46,18 +47,15 @@ def _packages() -> list[tuple[str, str]]:
 
 
 def _offered() -> list[tuple[str, str]]:
-    """What DeepSpeed compiles as operators, and how it is done here."""
+    """What DeepSpeed compiles as operators, and what stands for them here."""
     built = build_info()
     queues = built["queues"]
-    kernels = f"yes: the host kernels {built['isa']}"
     return [
-        ("async_io", f"yes: {', '.join(queues)}"),
-        ("  io_uring", "yes" if "uring" in queues else "no: left out of the build, or forbidden here"),
-        ("  libaio", "yes" if "libaio" in queues else "no: left out of the build"),
-        ("NVMe offload", "yes: any directory on a drive is an nvme_path"),
-        ("cpu_adam", kernels),
-        ("cpu_adagrad", kernels),
-        ("cpu_lion", kernels),
+        *((name, "yes" if works else "no: Orlop does not have it") for name, works in __compatible_ops__.items()),
+        ("io_uring", "yes" if "uring" in queues else "no: left out of the build, or forbidden here"),
+        ("libaio", "yes" if "libaio" in queues else "no: left out of the build"),
+        ("NVMe offload", f"yes: any directory on a drive; queues {', '.join(queues)}"),
+        ("host kernels", built["isa"]),
         ("CUDA", _cuda(bool(built["cuda"]))),
     ]
 

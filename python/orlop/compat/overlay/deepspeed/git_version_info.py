@@ -10,6 +10,9 @@ from ._version import __git_branch__ as git_branch
 from ._version import __git_hash__ as git_hash
 from ._version import __version__ as version
 from .accelerator import get_accelerator
+from .ops import __compatible_ops__
+
+installed_ops = compatible_ops = __compatible_ops__  # nothing has to be compiled
 
 _NONE = "0.0"  # for what torch was built without
 
@@ -33,4 +36,4 @@ torch_info: dict[str, Any] = {
     "hip_version": _major_minor(torch.version.hip),
 }
 
-__all__ = ["git_branch", "git_hash", "torch_info", "version"]
+__all__ = ["compatible_ops", "git_branch", "git_hash", "installed_ops", "torch_info", "version"]
