@@ -81,7 +81,8 @@ def _store(outcome: Outcome) -> list[tuple[str, str]]:
     if not stats["nvme_bytes"]:
         return [("store", "none: the states are in host memory")]
     read, written = stats["nvme_read_bytes"] / steps, stats["nvme_write_bytes"] / steps
-    hidden, exposed = stats["hidden_io_seconds"] / steps, stats["exposed_io_seconds"] / steps
+    hidden = stats["hidden_io_seconds"] / steps
+    exposed = (stats["exposed_io_seconds"] + stats["unit_wait_seconds"]) / steps
     busy = hidden + exposed or 1.0
     return [
         (

@@ -404,11 +404,13 @@ typedef struct orlop_step_report {
   double clip_factor; /* what gradients were multiplied with: min(1, gradient_clipping / (norm + 1e-6)) */
   double seconds;     /* from step_begin until the parameters were final */
   double exposed_io_seconds;  /* of these, spent waiting for the store */
-  double hidden_io_seconds;   /* time the drives were busy for this step while something else ran */
+  double hidden_io_seconds;   /* since the previous report, the drives were busy while something else ran */
   double adam_seconds;        /* wall time of the arithmetic */
   uint64_t nvme_read_bytes;   /* since the previous report */
   uint64_t nvme_write_bytes;  /* since the previous report */
   double loss_scale;          /* what gradients were divided by */
+  double unit_wait_seconds;   /* since the previous report, orlop_unit_unshard waited for the store */
+  double unit_copy_seconds;   /* likewise, it filled the program's memory from staging memory, and compared the sums */
 } orlop_step_report;
 
 /* What the losses of this update are to be multiplied with before their backward passes: 1 unless the configuration
@@ -587,6 +589,8 @@ typedef struct orlop_stats {
   uint64_t unexpected_uses;  /* uses that were not expected, or expected and did not come, since there was something to expect */
   uint64_t loss_scale_good_steps;     /* of a dynamic loss scale: since the last overflow, or the start */
   uint64_t loss_scale_overflows_left; /* until one halves it, that one included */
+  double unit_wait_seconds;  /* as in orlop_step_report */
+  double unit_copy_seconds;
 } orlop_stats;
 
 ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);

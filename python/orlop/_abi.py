@@ -111,6 +111,8 @@ class StepReport(Structure):
         ("nvme_read_bytes", c_uint64),
         ("nvme_write_bytes", c_uint64),
         ("loss_scale", c_double),
+        ("unit_wait_seconds", c_double),
+        ("unit_copy_seconds", c_double),
     ]
 
 
@@ -139,6 +141,8 @@ class Stats(Structure):
         ("unexpected_uses", c_uint64),
         ("loss_scale_good_steps", c_uint64),
         ("loss_scale_overflows_left", c_uint64),
+        ("unit_wait_seconds", c_double),
+        ("unit_copy_seconds", c_double),
     ]
 
 

@@ -34,13 +34,27 @@ class StepReport(_Record):
     exposed_io_seconds: float
     """Of these, spent waiting for the store."""
     hidden_io_seconds: float
-    """The drives were busy for this step while something else ran."""
+    """Since the previous report, the drives were busy while something else ran."""
     adam_seconds: float
     nvme_read_bytes: int
     """Since the previous report."""
     nvme_write_bytes: int
     loss_scale: float
     """What gradients were divided by."""
+    unit_wait_seconds: float
+    """Since the previous report, modules waited for parameters of the store."""
+    unit_copy_seconds: float
+    """Likewise, these were copied to where the modules compute."""
+
+    @property
+    def waited_io_seconds(self) -> float:
+        """I/O that something waited for, since the previous report: an update, or modules."""
+        return self.exposed_io_seconds + self.unit_wait_seconds
+
+    @property
+    def busy_seconds(self) -> float:
+        """I/O that something waited for, or nothing."""
+        return self.waited_io_seconds + self.hidden_io_seconds
 
 
 @dataclass(frozen=True)
@@ -81,3 +95,7 @@ class Stats(_Record):
     """Of a dynamic loss scale: updates since the last overflow, or the start."""
     loss_scale_overflows_left: int
     """Until one halves it, that one included."""
+    unit_wait_seconds: float
+    """Modules waited for parameters of the store."""
+    unit_copy_seconds: float
+    """These were copied to where the modules compute."""

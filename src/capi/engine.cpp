@@ -72,6 +72,8 @@ orlop_step_report report_of(const zero3::StepReport& r) {
   out.nvme_read_bytes = r.nvme_read_bytes;
   out.nvme_write_bytes = r.nvme_write_bytes;
   out.loss_scale = r.loss_scale;
+  out.unit_wait_seconds = r.unit_wait_seconds;
+  out.unit_copy_seconds = r.unit_copy_seconds;
   return out;
 }
 
@@ -98,6 +100,8 @@ orlop_stats stats_of(const zero3::EngineStats& s) {
   out.unexpected_uses = s.unexpected_uses;
   out.loss_scale_good_steps = s.loss_scale_good_steps;
   out.loss_scale_overflows_left = s.loss_scale_overflows_left;
+  out.unit_wait_seconds = s.unit_wait_seconds;
+  out.unit_copy_seconds = s.unit_copy_seconds;
   return out;
 }
 

@@ -60,6 +60,8 @@ struct StepReport {
   double adam_seconds = 0;
   std::uint64_t nvme_read_bytes = 0;
   std::uint64_t nvme_write_bytes = 0;
+  double unit_wait_seconds = 0;
+  double unit_copy_seconds = 0;
 };
 
 struct EngineStats {
@@ -84,6 +86,8 @@ struct EngineStats {
   std::uint64_t unexpected_uses = 0;
   std::uint64_t loss_scale_good_steps = 0;
   std::uint64_t loss_scale_overflows_left = 0;
+  double unit_wait_seconds = 0;
+  double unit_copy_seconds = 0;
 };
 
 struct SaveOptions {

@@ -222,8 +222,11 @@ void Engine::account(std::int64_t begin_ns, const swap::SweepReport& sweep) {
   report_.skipped_steps = stats_.skipped_steps + (report_.skipped ? 1 : 0);
   report_.seconds = seconds_of_ns(end_ns - begin_ns);
   report_.exposed_io_seconds = seconds_of_ns(sweep.exposed_io_ns);
-  report_.hidden_io_seconds =
-      seconds_of_ns(std::max<std::int64_t>(0, traffic.busy_ns - c.reported.busy_ns - sweep.exposed_io_ns));
+  const FetchTime fetches = c.flow ? c.flow->take_fetch_time() : FetchTime{};
+  const std::int64_t exposed_ns = sweep.exposed_io_ns + fetches.waited_ns;
+  report_.hidden_io_seconds = seconds_of_ns(std::max<std::int64_t>(0, traffic.busy_ns - c.reported.busy_ns - exposed_ns));
+  report_.unit_wait_seconds = seconds_of_ns(fetches.waited_ns);
+  report_.unit_copy_seconds = seconds_of_ns(fetches.copied_ns);
   report_.adam_seconds = seconds_of_ns(sweep.work_ns);
   report_.nvme_read_bytes = traffic.read_bytes - c.reported.read_bytes;
   report_.nvme_write_bytes = traffic.write_bytes - c.reported.write_bytes;
@@ -240,6 +243,8 @@ void Engine::count_step() {
   stats_.hidden_io_seconds += report_.hidden_io_seconds;
   stats_.adam_seconds += report_.adam_seconds;
   stats_.step_seconds += report_.seconds;
+  stats_.unit_wait_seconds += report_.unit_wait_seconds;
+  stats_.unit_copy_seconds += report_.unit_copy_seconds;
 }
 
 // Also a load. Nothing is cancelled where there is neither.

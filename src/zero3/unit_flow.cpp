@@ -172,12 +172,20 @@ Result<> UnitFlow::fetch_block(std::uint32_t block, std::byte* destination, devi
   const std::uint64_t elements = std::min(place.range.end, unit.content) - place.range.begin;
   std::byte* const to = destination + place.range.begin * element_bytes;
   Result<> copied;
-  TRY(states_->read_plane(wanted(block), [&](const swap::PlaneView& view) {
+  std::int64_t copied_ns = 0;
+  const std::int64_t begin_ns = now_ns();
+  const auto read = states_->read_plane(wanted(block), [&](const swap::PlaneView& view) {
+    const std::int64_t copy_begin_ns = now_ns();
     copy_verified(view, elements, element_bytes, parts_.device.is_host_addressable() ? to : nullptr);
-    if (parts_.device.is_host_addressable()) return;
-    copied = device::copy_and_wait(parts_.device, to, view.memory, elements * element_bytes,
-                                   device::CopyKind::host_to_device, stream);
-  }));
+    if (!parts_.device.is_host_addressable()) {
+      copied = device::copy_and_wait(parts_.device, to, view.memory, elements * element_bytes,
+                                     device::CopyKind::host_to_device, stream);
+    }
+    copied_ns = now_ns() - copy_begin_ns;
+  });
+  fetch_time_.copied_ns += copied_ns;
+  fetch_time_.waited_ns += now_ns() - begin_ns - copied_ns;
+  TRY(read);
   return copied;
 }
 

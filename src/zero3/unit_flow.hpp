@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "swap/states.hpp"
@@ -32,6 +33,12 @@ struct UseCounts {
   std::uint64_t fetches = 0;
 };
 
+// Of uses whose values were not in memory.
+struct FetchTime {
+  std::int64_t waited_ns = 0;  // for the store
+  std::int64_t copied_ns = 0;  // from staging memory to the program's, sums compared
+};
+
 class UnitFlow {
  public:
   // There is a stored unit. All outlive it.
@@ -54,6 +61,8 @@ class UnitFlow {
   void forget_values() { live_->forget_values(); }
   void forget_values(std::uint32_t unit) { live_->forget_values(live_->index_of(unit)); }
 
+  // Since it was last asked for.
+  FetchTime take_fetch_time() { return std::exchange(fetch_time_, {}); }
   // Whether the rest of the pass is expected to read anything.
   [[nodiscard]] bool reads_more() const { return training_.reads_more(); }
   [[nodiscard]] UseCounts counts(std::uint32_t unit) const { return counts_[live_->index_of(unit)]; }
@@ -95,6 +104,7 @@ class UnitFlow {
   std::vector<Position> positions_;   // by index, as counts_ and blocks_
   std::vector<UseCounts> counts_;
   UseCounts total_;
+  FetchTime fetch_time_;
   std::vector<std::vector<std::uint32_t>> blocks_;
   std::int64_t returned_ns_;  // to the program, which computes since
 };

@@ -55,13 +55,14 @@ TEST(Layout, OfTensorIsFixed) {
 TEST(Layout, OfStepStructsIsFixed) {
   EXPECT_EQ(sizeof(orlop_step_params), 16u);
   EXPECT_EQ(offsetof(orlop_step_params, loss_scale), 8u);
-  EXPECT_EQ(sizeof(orlop_step_report), 96u);
+  EXPECT_EQ(sizeof(orlop_step_report), 112u);
   EXPECT_EQ(offsetof(orlop_step_report, skipped), 4u);
   EXPECT_EQ(offsetof(orlop_step_report, step), 8u);
   EXPECT_EQ(offsetof(orlop_step_report, grad_norm), 24u);
   EXPECT_EQ(offsetof(orlop_step_report, seconds), 40u);
   EXPECT_EQ(offsetof(orlop_step_report, nvme_write_bytes), 80u);
   EXPECT_EQ(offsetof(orlop_step_report, loss_scale), 88u);
+  EXPECT_EQ(offsetof(orlop_step_report, unit_copy_seconds), 104u);
 }
 
 TEST(Layout, OfImportParamsIsFixed) {
@@ -73,12 +74,13 @@ TEST(Layout, OfImportParamsIsFixed) {
 }
 
 TEST(Layout, OfStatsIsFixed) {
-  EXPECT_EQ(sizeof(orlop_stats), 176u);
+  EXPECT_EQ(sizeof(orlop_stats), 192u);
   EXPECT_EQ(offsetof(orlop_stats, params), 8u);
   EXPECT_EQ(offsetof(orlop_stats, host_bytes), 40u);
   EXPECT_EQ(offsetof(orlop_stats, step_seconds), 112u);
   EXPECT_EQ(offsetof(orlop_stats, unexpected_uses), 152u);
   EXPECT_EQ(offsetof(orlop_stats, loss_scale_overflows_left), 168u);
+  EXPECT_EQ(offsetof(orlop_stats, unit_copy_seconds), 184u);
 }
 
 TEST(Layout, StatusNumbersAreFixed) {

@@ -90,11 +90,14 @@ class Profile:
         update = phases["update"]
         exposed = min(step["exposed_io"], update)
         adam = min(step["adam"], update - exposed)
+        computing = phases["forward"] + phases["backward"]
+        waited = min(step.get("unit_wait", 0.0), computing)  # in which of the two is not known
+        computed = 1 - waited / computing if computing else 1.0
         return {
-            "forward": phases["forward"],
-            "backward": phases["backward"],
+            "forward": computed * phases["forward"],
+            "backward": computed * phases["backward"],
             "Adam": adam,
-            "exposed I/O": exposed,
+            "exposed I/O": exposed + waited,
             "other update": update - exposed - adam,
             "checkpoint": phases["checkpoint"],
             "outside": phases["outside"],
@@ -283,12 +286,15 @@ def _time_chart(profile: Profile) -> str:
 
 
 def _drive_chart(profile: Profile) -> str:
-    steps = [step for step in profile.steps if step["exposed_io"] + step["hidden_io"] > 0]
+    def busy(step: dict[str, Any]) -> float:
+        return float(step["exposed_io"] + step["hidden_io"] + step.get("unit_wait", 0.0))
+
+    steps = [step for step in profile.steps if busy(step) > 0]
     roof = profile.roof()
     assert roof is not None
 
     def rate(step: dict[str, Any], key: str) -> float:
-        return float(step[key] / (step["exposed_io"] + step["hidden_io"]) / 1e9)
+        return float(step[key] / busy(step) / 1e9)
 
     def draw(axes: Any) -> None:
         numbers = [step["step"] for step in steps]
