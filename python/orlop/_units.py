@@ -26,6 +26,7 @@ from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Use
 from ._native import NativeEngine
 from ._parameters import USE_THEIR_CHILDREN, Parameter
 from ._parked import ZeroParamStatus, mark, parked
+from ._unit_memory import UnitMemory
 from .errors import OrlopError
 
 _TORCH_TYPES = {ours: theirs for theirs, ours in DTYPES.items()}
@@ -39,7 +40,7 @@ def is_in_backward() -> bool:
 class StoredUnit:
     """Parameters that are fetched and given up together."""
 
-    def __init__(self, native: NativeEngine, number: int, device: torch.device) -> None:
+    def __init__(self, native: NativeEngine, number: int, device: torch.device, memory: UnitMemory) -> None:
         info = native.unit(number)
         self.number = number
         self.is_frozen = bool(info.flags & UNIT_FROZEN)
@@ -54,6 +55,7 @@ class StoredUnit:
         self.left: set[int] = set()  # parameters whose gradient it has not taken
         self.calls = 0  # of frozen modules, which it is in the middle of
         self._native = native
+        self._memory = memory
         with torch.inference_mode(False):
             self._flat = torch.empty(info.elements, dtype=_TORCH_TYPES[DType(info.dtype)], device=device)
             self._gone = torch.empty(0, dtype=self._flat.dtype, device=device)
@@ -90,7 +92,7 @@ class StoredUnit:
     def use(self, use: Use) -> None:
         """Begins a use. Memory for the unit has been made room for."""
         if not self.is_live:
-            self._flat.untyped_storage().resize_(self.bytes)
+            self._memory.give(self._flat.untyped_storage(), self.bytes)
         stream = torch.cuda.current_stream(self._flat.device).cuda_stream if self._flat.is_cuda else 0
         self._native.unshard(self.number, use, self._flat.data_ptr(), stream)
         self.is_used = True
@@ -129,7 +131,7 @@ class StoredUnit:
         for parameter in self.members:
             parameter.tensor.data = self._gone
             parameter.tensor.ds_status = ZeroParamStatus.NOT_AVAILABLE  # type: ignore[attr-defined]
-        self._flat.untyped_storage().resize_(0)
+        self._memory.take_back(self._flat.untyped_storage())
         self.is_live = False
 
     def begin_backward(self, number: int) -> None:
@@ -203,6 +205,7 @@ class Units:
         self._forward_use: Use | None = None  # of the whole model's forward, while there is one
         self._handles: list[Any] = []
         self._native = native
+        self._memory = UnitMemory()
         self._units_of: dict[nn.Module, list[StoredUnit]] = {}
 
     def take(self, model: nn.Module, parameters: list[Parameter]) -> None:
@@ -215,6 +218,8 @@ class Units:
             self._add(number, first, parameter)
         for unit in self._units.values():
             unit.empty()
+        largest = max((unit.bytes for unit in self._units.values()), default=0)
+        self._memory.limit(self._native.stats().live_limit_bytes, largest)
         self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
         for module in self._units_of:
             self._attach_to(module)
@@ -225,7 +230,7 @@ class Units:
     def _add(self, number: int, first: int, parameter: Parameter) -> None:
         parameter.give_values(self._native)
         if number not in self._units:
-            self._units[number] = StoredUnit(self._native, number, parameter.tensor.device)
+            self._units[number] = StoredUnit(self._native, number, parameter.tensor.device, self._memory)
         unit = self._units[number]
         unit.add(parameter, first)
         self._unit_of[id(parameter.tensor)] = self._by_number[parameter.number] = unit
