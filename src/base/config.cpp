@@ -178,6 +178,7 @@ class Resolver {
     derive_offload();
     check_offload();
     check_offload_param();
+    check_limits();
     check_types();
     check_loss_scale();
     derive_non_finite();
@@ -304,6 +305,39 @@ class Resolver {
                       "stage; DeepSpeed wants at least {} for device {}",
                       stage, least, shown(value(kDevice))));
     }
+    if (stage < 3 && value(kParamDevice) != "none") {
+      notes_.push_back(fmt::format("config: on \"zero_optimization.stage\" ({}): parameters are offloaded here at any stage, to "
+                                   "{}; DeepSpeed does it at 3 only", stage, shown(value(kParamDevice))));
+    }
+  }
+
+  static constexpr std::string_view kPrefetch = "zero_optimization.stage3_prefetch_bucket_size";
+  static constexpr std::string_view kMaxLive = "zero_optimization.stage3_max_live_parameters";
+  static constexpr std::string_view kPinned = "orlop.memory.pinned";
+
+  // What works, though not as its keys say together. What depends on the model's sizes is looked at once they are known.
+  void check_limits() {
+    const bool reads_ahead = is_given(kPrefetch) && is_given(kMaxLive);
+    if (reads_ahead && get<std::uint64_t>(kPrefetch) > get<std::uint64_t>(kMaxLive)) {
+      notes_.push_back(fmt::format("config: on {} ({}): more than {} ({}): what is read ahead waits in staging memory of its "
+                                   "own, beside what is live; write at most {} to have less there",
+                                   shown(kPrefetch), shown(value(kPrefetch)), shown(kMaxLive), shown(value(kMaxLive)),
+                                   shown(value(kMaxLive))));
+    }
+    const bool has_store = value(kDevice) == "nvme" || value(kParamDevice) == "nvme";
+    if (!has_store && get_optional<double>(kPinned).value_or(0) > 0) {
+      notes_.push_back(fmt::format("config: on {} ({}): without effect: nothing is offloaded to NVMe, of which a part could "
+                                   "stay in memory; write \"device\": \"nvme\" in \"offload_optimizer\", or leave it out",
+                                   shown(kPinned), shown(value(kPinned))));
+    }
+    check_path_without_device(kPath, kDevice);
+    check_path_without_device(kParamPath, kParamDevice);
+  }
+
+  void check_path_without_device(std::string_view path, std::string_view device) {
+    if (value(path).is_null() || is_given(device) || value(device) != "none") return;
+    warnings_.push_back(fmt::format("config: on {} ({}): without effect: {} is not given, which means \"none\"; write "
+                                    "\"device\": \"nvme\" beside it", shown(path), shown(value(path)), shown(device)));
   }
 
   void check_types() {

@@ -176,6 +176,7 @@ class Engine {
   enum class Against : std::uint8_t { budgets, this_machine };  // what a plan must fit; this machine has budgets, too
   Result<MemoryPlan> plan_memory(const UnitPlan& units, const std::vector<Block>& blocks, Against against) const;
   void say_plan(const Committed& committed) const;
+  void say_contradictions(const Committed& committed) const;
   Result<> allocate(Committed& committed);
   Result<std::unique_ptr<swap::States>> make_states(const MemoryPlan& memory,
                                                     const std::vector<swap::BlockSpec>& specs);

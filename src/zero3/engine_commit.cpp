@@ -1,5 +1,6 @@
 // The engine's plan of memory, and what it allocates by it.
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/bytes.hpp"
@@ -8,12 +9,13 @@
 #include "swap/nvme_paths.hpp"
 #include "swap/tiered_states.hpp"
 #include "zero3/committed.hpp"
+#include "zero3/contradictions.hpp"
+#include "zero3/live_demand.hpp"
 
 namespace orlop::zero3 {
 namespace {
 
 constexpr std::uint64_t kMostPlaneSlabs = 256;
-constexpr std::uint64_t kLiveElements = 1'000'000'000;  // at most, where neither a budget nor a limit says it: DeepSpeed's
 
 std::uint64_t block_elements(const Config& config) { return std::min(kBlockElements, config.block_elements); }
 
@@ -49,42 +51,12 @@ std::uint64_t stored_units(const UnitPlan& plan) {
   return static_cast<std::uint64_t>(std::ranges::count(plan.units, Home::store, &Unit::home));
 }
 
-// The most elements of the store that may be in memory, as far as the configuration says it.
-std::uint64_t live_limit(const Config& config, bool on_host) {
-  const std::uint64_t in_cpu = on_host ? config.max_in_cpu_elements.value_or(PlanLimits::kNone) : PlanLimits::kNone;
-  const bool has_budget = on_host ? config.memory.host.has_value() : config.memory.device.has_value();
-  const std::uint64_t by_default = has_budget || in_cpu != PlanLimits::kNone ? PlanLimits::kNone : kLiveElements;
-  return std::min(in_cpu, config.max_live_elements.value_or(by_default));
-}
-
-// The elements of the store that may be in memory, in bytes.
-std::uint64_t most_live_bytes(const UnitPlan& plan, std::uint64_t limit) {
-  std::uint64_t bytes = 0;
-  for (const Unit& unit : plan.units) {
-    if (unit.home == Home::memory) continue;
-    const std::uint64_t within = std::min(unit.content, limit);
-    limit -= within;
-    bytes += within * bytes_of(unit.dtype);
-  }
-  return bytes;
-}
-
-// What is in use at once has to fit: units that are held while others are used, and the largest of the others. All units,
-// or what the limits say, may.
-LiveDemand live_demand(const Config& config, const UnitPlan& plan, std::span<const ParamSpec> params, bool on_host) {
-  LiveDemand live;
-  live.is_on_host = on_host;
-  std::uint64_t largest = 0;
-  for (const Unit& unit : plan.units) {
-    const bool is_held = std::ranges::any_of(unit.params, [&](auto id) { return params[id].is_held; });
-    if (is_held) live.held_bytes += stored_bytes(unit);
-    if (is_held || stored_bytes(unit) <= largest) continue;
-    largest = stored_bytes(unit);
-    live.largest = params[*std::ranges::max_element(unit.params, {}, [&](auto id) { return params[id].numel; })].name;
-  }
-  live.least_bytes = live.held_bytes + largest;
-  live.most_bytes = std::max(live.least_bytes, most_live_bytes(plan, live_limit(config, on_host)));
-  return live;
+// A budget that the machine does not have would let everything be planned that kills the program.
+std::optional<std::uint64_t> budget_within(const numa::HostMemory& host, std::optional<std::uint64_t> budget) {
+  if (!budget || *budget <= host.total_bytes) return budget;
+  log_warning("config: on \"orlop.memory.host\" ({} bytes): this machine or its cgroup has {} in all, of which {} are free now "
+              "and planned with; write at most that", *budget, host.total_bytes, host.available_bytes);
+  return host.available_bytes;
 }
 
 // By unit: what of its parameters is not in host memory for good.
@@ -159,6 +131,7 @@ Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<
   if (against == Against::this_machine) {
     TRY_ASSIGN(const numa::HostMemory host, numa::host_memory());
     limits.host_available = host.available_bytes;
+    limits.host_budget = budget_within(host, limits.host_budget);
     limits.device_available = on_host ? 0 : device_->free_bytes().value_or(0);
   }
   return zero3::plan_memory(demand, limits);
@@ -204,6 +177,7 @@ Result<> Engine::commit() {
   }
   c.model_bytes = model_bytes(c.units);
   say_plan(c);
+  say_contradictions(c);
   if (options_.config.trace) trace_.start();
   TRY(allocate(c));
   committed_ = std::move(committed);
@@ -224,6 +198,16 @@ void Engine::say_plan(const Committed& c) const {
            plan.host_bytes, budget ? fmt::format(" of {}", *budget) : "", c.model_bytes, live, states, staging,
            plan.host_bytes - c.model_bytes - live - states - staging, plan.device_bytes, plan.states.nvme_bytes,
            plan.pinned_fraction * 100);
+}
+
+void Engine::say_contradictions(const Committed& c) const {
+  const LiveDemand live = live_demand(options_.config, c.units, params_, device_->is_host_addressable());
+  const auto to_fetch = bytes_to_fetch(c.units, c.blocks, c.memory.residence);
+  const std::uint64_t fetched = std::accumulate(to_fetch.begin(), to_fetch.end(), std::uint64_t{0});
+  const std::uint64_t stored = std::max(fetched, live_bytes_within(c.units, PlanLimits::kNone));
+  for (const auto& sentence : contradictions(options_.config, c.units, params_, live, stored - fetched + c.memory.live_bytes)) {
+    log_warning("{}", sentence);
+  }
 }
 
 Result<> Engine::allocate(Committed& c) {

@@ -73,17 +73,52 @@ std::string parts_of(const MemoryDemand& demand, const MemoryPlan& plan) {
                      plan.slab_count + plan.plane_slab_count, plan.states.staging_bytes, demand.table_bytes);
 }
 
-Result<> fits_host(const MemoryDemand& demand, const MemoryLimits& limits, const MemoryPlan& plan) {
+bool fits_host(const MemoryLimits& limits, const MemoryPlan& plan) { return plan.host_bytes <= host_limit(limits); }
+
+// The largest share of what is offloaded, in hundredths, that fits; none: not even nothing does.
+std::optional<int> percent_that_fits(const MemoryDemand& demand, const MemoryLimits& limits, Slabs slabs) {
+  for (int percent = static_cast<int>(demand.pinned.value_or(0) * 100); percent >= 0; --percent) {
+    if (fits_host(limits, plan_of(demand, slabs, residence_of_share(demand.blocks, percent / 100.0)))) return percent;
+  }
+  return std::nullopt;
+}
+
+// The most slabs of a kind that fit; none: not even the fewest do.
+std::optional<unsigned> slabs_that_fit(const MemoryDemand& demand, const MemoryLimits& limits, Slabs slabs,
+                                       unsigned Slabs::* kind, unsigned least) {
+  const Residence residence = least_residence(demand.blocks);
+  for (; slabs.*kind >= least; --(slabs.*kind)) {
+    if (fits_host(limits, plan_of(demand, slabs, residence))) return slabs.*kind;
+  }
+  return std::nullopt;
+}
+
+// What to write instead, besides more memory: of what the configuration asks for, that which takes what is missing.
+std::string other_remedy(const MemoryDemand& demand, const MemoryLimits& limits, Slabs slabs) {
+  if (!is_offloaded(demand)) return "put the optimizer states on disk (offload_optimizer.device \"nvme\")";
+  if (demand.pinned.value_or(0) > 0) {
+    const auto percent = percent_that_fits(demand, limits, slabs);
+    if (percent) return fmt::format("lower orlop.memory.pinned ({}) to {}", *demand.pinned, *percent / 100.0);
+  }
+  if (demand.plane_slabs.least > swap::kMinimumPlaneSlabs) {
+    const auto count = slabs_that_fit(demand, limits, slabs, &Slabs::of_planes, swap::kMinimumPlaneSlabs);
+    if (count) return fmt::format("lower offload_param.buffer_count ({}) to {}", slabs.of_planes, *count);
+  }
+  if (demand.slab_count > swap::kMinimumSlabs) {
+    const auto count = slabs_that_fit(demand, limits, slabs, &Slabs::of_blocks, swap::kMinimumSlabs);
+    if (count) return fmt::format("lower offload_optimizer.buffer_count ({}) to {}", slabs.of_blocks, *count);
+  }
+  return "train fewer parameters";
+}
+
+Result<> expect_fits_host(const MemoryDemand& demand, const MemoryLimits& limits, Slabs slabs, const MemoryPlan& plan) {
+  if (fits_host(limits, plan)) return {};
   const bool has_budget = limits.host_budget.has_value();
   const std::uint64_t limit = host_limit(limits);
-  if (plan.host_bytes <= limit) return {};
-  const char* const remedy = !is_offloaded(demand) ? "put the optimizer states on disk (offload_optimizer.device \"nvme\")"
-                             : demand.pinned.value_or(0) > 0 ? "lower orlop.memory.pinned"
-                                                             : "train fewer parameters";
   return fail(ORLOP_NO_MEMORY, "host memory: on {} ({} bytes): needs {} bytes ({}), {} bytes too many; {} or {}",
               has_budget ? "the budget orlop.memory.host" : "what this machine can give", limit, plan.host_bytes,
-              parts_of(demand, plan), plan.host_bytes - limit,
-              has_budget ? "raise the budget" : "free memory", remedy);
+              parts_of(demand, plan), plan.host_bytes - limit, has_budget ? "raise the budget" : "free memory",
+              other_remedy(demand, limits, slabs));
 }
 
 Result<> fits_nvme(const MemoryLimits& limits, const MemoryPlan& plan) {
@@ -126,10 +161,10 @@ Result<MemoryPlan> plan_memory(const MemoryDemand& demand, const MemoryLimits& l
   Slabs slabs{demand.slab_count == 0 ? swap::kDefaultSlabs : demand.slab_count, demand.plane_slabs.most};
   const Residence residence = demand.pinned ? residence_of_share(demand.blocks, *demand.pinned) : least_residence(demand.blocks);
   MemoryPlan plan = plan_of(demand, slabs, residence);
-  while (!fits_host(demand, limits, plan) && shrink(demand, slabs)) plan = plan_of(demand, slabs, residence);
+  while (!fits_host(limits, plan) && shrink(demand, slabs)) plan = plan_of(demand, slabs, residence);
   const bool may_pin = limits.host_budget && !demand.pinned && is_offloaded(demand);
   if (may_pin) plan = pin_what_fits(demand, *limits.host_budget, slabs, std::move(plan));
-  TRY(fits_host(demand, limits, plan));
+  TRY(expect_fits_host(demand, limits, slabs, plan));
   TRY(fits_nvme(limits, plan));
   TRY(fits_device(demand, limits, plan));
   widen_live(demand.live, limits, plan);

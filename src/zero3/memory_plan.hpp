@@ -26,6 +26,7 @@ struct LiveDemand {
   std::string largest;            // the name of the largest parameter of the largest unit
   bool is_on_host = true;
   std::uint64_t held_bytes = 0;  // of the least
+  std::uint64_t least_elements = 0;
 };
 
 struct MemoryDemand {

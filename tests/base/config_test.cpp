@@ -661,6 +661,39 @@ TEST(Config, AStageThatDeepSpeedWouldNotOffloadIsNoted) {
       ElementsAre(HasSubstr("DeepSpeed wants at least 3")));
 }
 
+TEST(Config, ParametersOffloadedBelowStageThreeAreNoted) {
+  const Config config = resolved(R"({"zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}}})");
+  EXPECT_THAT(config.notes, ElementsAre(AllOf(HasSubstr("stage\" (2)"), HasSubstr("DeepSpeed does it at 3 only"))));
+}
+
+TEST(Config, ReadingAheadMoreThanMayBeLiveIsNotedWithBothNumbers) {
+  const auto notes = [](const std::string& prefetch) {
+    return resolved(R"({"zero_optimization": {"stage3_max_live_parameters": 100)" + prefetch + "}}").notes;
+  };
+  EXPECT_THAT(notes(R"(, "stage3_prefetch_bucket_size": 101)"),
+              ElementsAre(AllOf(HasSubstr("stage3_prefetch_bucket_size\" (101)"),
+                                HasSubstr("stage3_max_live_parameters\" (100)"), HasSubstr("write at most 100"))));
+  EXPECT_THAT(notes(R"(, "stage3_prefetch_bucket_size": 100)"), IsEmpty());
+  EXPECT_THAT(notes(""), IsEmpty()) << "a default contradicts nothing";
+}
+
+TEST(Config, APinnedShareOfNothingIsNoted) {
+  EXPECT_THAT(resolved(R"({"orlop": {"memory": {"pinned": 0.5}}})").notes,
+              ElementsAre(AllOf(HasSubstr("orlop.memory.pinned\" (0.5)"), HasSubstr("write \"device\": \"nvme\""))));
+  EXPECT_THAT(resolved(R"({"orlop": {"memory": {"pinned": 0}}})").notes, IsEmpty());
+}
+
+TEST(Config, APathWithoutADeviceIsAWarning) {
+  for (const std::string block : {"offload_param", "offload_optimizer"}) {
+    const std::string text = R"({"zero_optimization": {"stage": 3, ")" + block + R"(": {"nvme_path": "/d"DEVICE}}})";
+    const auto warnings = [&](const std::string& device) {
+      return resolved(std::string(text).replace(text.find("DEVICE"), 6, device)).warnings;
+    };
+    EXPECT_THAT(warnings(""), ElementsAre(AllOf(HasSubstr(block + ".nvme_path"), HasSubstr(block + ".device\" is not given"))));
+    EXPECT_THAT(warnings(R"(, "device": "cpu")"), IsEmpty()) << "as in many guides";
+  }
+}
+
 // ---- The result as JSON ----
 
 TEST(Config, IsWrittenAsTheHeaderSays) {

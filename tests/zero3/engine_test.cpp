@@ -10,11 +10,13 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/log.hpp"
 #include "zero3/training.hpp"
 
 namespace orlop::zero3 {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using namespace orlop::zero3::testing;
 
@@ -392,6 +394,31 @@ TEST(Engine, DescribesWhatItDecided) {
   EXPECT_EQ(description["units"].size(), 3u);
   EXPECT_EQ(description["memory"]["host_bytes"], engine->stats().host_bytes);
   EXPECT_TRUE(description["states"].contains("queue")) << description["states"];
+}
+
+// What an engine warns of while it is opened.
+std::string warnings_of_opening(const std::string& config, const std::vector<ParamSpec>& params) {
+  std::string lines;
+  const auto collect = [](void* user, std::int32_t, const char* line) { *static_cast<std::string*>(user) += line; };
+  EXPECT_TRUE(set_log_callback(collect, &lines, ORLOP_LOG_WARNING));
+  open(config, params);
+  EXPECT_TRUE(set_log_callback(nullptr, nullptr, ORLOP_LOG_OFF));
+  return lines;
+}
+
+TEST(Engine, ABudgetThatTheMachineDoesNotHaveIsSaidAndNotPlannedWith) {
+  const auto params = small_model(Dtype::bf16);
+  EXPECT_THAT(warnings_of_opening(R"({"orlop": {"memory": {"host": "4000000G"}}})", params),
+              AllOf(HasSubstr("orlop.memory.host\" (4294967296000000 bytes)"), HasSubstr("write at most that")));
+  EXPECT_EQ(warnings_of_opening(R"({"orlop": {"memory": {"host": "1G"}}})", params), "");
+}
+
+TEST(Engine, LimitsThatDoNotAgreeAreSaidOnceItIsOpened) {
+  const TemporaryDirectory directory;
+  const std::string config = R"({"zero_optimization": {"stage": 3, "stage3_max_live_parameters": 1000,
+    "offload_param": {"device": "nvme", "nvme_path": ")" + directory.path().string() + R"("}}})";
+  EXPECT_THAT(warnings_of_opening(config, small_model(Dtype::bf16)),
+              AllOf(HasSubstr("stage3_max_live_parameters\" (1000)"), HasSubstr("write at least 2")));
 }
 
 }  // namespace

@@ -147,6 +147,37 @@ TEST(MemoryPlan, AShareThatIsAskedForIsPinnedWholeAndSpreadOut) {
   EXPECT_THAT(refused.error().message, HasSubstr("orlop.memory.pinned"));
 }
 
+TEST(MemoryPlan, AShareThatDoesNotFitIsRefusedWithTheOneThatDoes) {
+  auto most = demand(kOnNvme);
+  most.pinned = 0.9;
+  auto half = most;
+  half.pinned = 0.5;
+  half.slab_count = most.slab_count = swap::kMinimumSlabs;
+  const auto budget = plan_memory(half, limits())->host_bytes;
+  const auto refused = plan_memory(most, limits(budget));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("raise the budget or lower orlop.memory.pinned (0.9) to 0.54"));
+  half.pinned = 0.54;  // rounds to the same blocks
+  EXPECT_TRUE(plan_memory(half, limits(budget)));
+  half.pinned = 0.56;
+  EXPECT_FALSE(plan_memory(half, limits(budget)));
+}
+
+TEST(MemoryPlan, SlabsThatDoNotFitAreRefusedWithTheNumberThatDoes) {
+  const auto budget = plan_memory(demand(kOnNvme, 7), limits())->host_bytes;
+  const auto of_blocks = plan_memory(demand(kOnNvme, 900), limits(budget));
+  ASSERT_FALSE(of_blocks);
+  EXPECT_THAT(of_blocks.error().message, HasSubstr("lower offload_optimizer.buffer_count (900) to 7"));
+  auto demanded = demand(kAllOnNvme);
+  demanded.pinned = 0;
+  demanded.plane_slabs = {3, 3};
+  const auto with_three = plan_memory(demanded, limits())->host_bytes;
+  demanded.plane_slabs = {50, 50};
+  const auto of_planes = plan_memory(demanded, limits(with_three));
+  ASSERT_FALSE(of_planes);
+  EXPECT_THAT(of_planes.error().message, HasSubstr("lower offload_param.buffer_count (50) to "));
+}
+
 // Nothing is pinned.
 MemoryDemand with_live(std::uint64_t least, std::uint64_t most) {
   auto demanded = demand(kOnNvme);
