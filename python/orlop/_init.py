@@ -63,7 +63,8 @@ class Init:
         engine, *_ = orlop.initialize(model=model, config="ds_config.json")
 
     With `offload_param.device` "nvme" values are kept in a file without a name in `nvme_path` until `initialize` gives
-    them to the engine: in the type in which the model makes them, 4 bytes per fp32 parameter, until then. In memory are
+    them to the engine: in the type in which the model makes them, 4 bytes per fp32 parameter, until then, and within
+    orlop.memory.nvme, as `initialize` has them within it beside the store. In memory are
     the parameters in use, at most 32 MiB of others, and what a module makes at once. With "cpu" or "none", and without
     a configuration, they stay. Values and random numbers are those of building without it. At the end of the
     outermost block parameters are converted to `dtype`, by default what fp16 or bf16 of the configuration says. Between
@@ -79,7 +80,7 @@ class Init:
         refused.
 
     Raises ConfigError and UnsupportedError for what it is given, NotFoundError and NoPermissionError for a directory;
-    inside the block NoSpaceError when the drive is full, with nothing lost: what is in memory stays there.
+    inside the block NoSpaceError when the drive or its budget is full, with nothing lost: what is in memory stays.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Init:
         resolved = Config(config_dict_or_path if config is None else config)
         self._dtype = _dtype_of(dtype, resolved)
         self._folder = _folder_of(remote_device, resolved)
+        self._limit = resolved.get("orlop.memory.nvme")
         if module is not None:
             self._store(module)
 
@@ -132,7 +134,7 @@ class Init:
 
     def _open(self) -> None:
         if self._folder is not None and self._scratch is None:
-            self._scratch = Scratch(self._folder)
+            self._scratch = Scratch(self._folder, self._limit)
             _heap.give_back_from_now_on()
 
     def park(self, parameter: nn.Parameter) -> Parked:

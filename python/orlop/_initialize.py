@@ -28,12 +28,12 @@ from ._parameters import (
     device_of,
     parameters_of,
 )
-from ._parked import away
+from ._parked import away, bytes_on_drive
 from ._torch_update import TorchUpdate, check_runnable
 from ._units import Units
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
-from .errors import ConfigError, OutOfOrderError
+from .errors import ConfigError, NoSpaceError, OutOfOrderError
 from .lr_schedules import schedule_maker
 from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
@@ -118,6 +118,7 @@ def build(
     try:
         flow = _register(native, config, parameters)
         engine_optimizer = engine_class.optimizer_class(config, client)(native, flow, groups, client)
+        _check_drive_budget(native, config, parameters)
         native.commit()
         _move_in(native, model, parameters, units)
         bring_what_stays(model, (parameter.tensor for parameter in parameters))
@@ -197,6 +198,22 @@ def _register(native: NativeEngine, config: Config, parameters: list[Parameter])
     for parameter in parameters:
         parameter.register(native)
     return GradientFlow(native, int(config.get("gradient_accumulation_steps", 1)))
+
+
+def _check_drive_budget(native: NativeEngine, config: Config, parameters: list[Parameter]) -> None:
+    """What `zero.Init` has put on the drive is there until the store has it, so that nothing is lost by a failure."""
+    budget = config.get("orlop.memory.nvme")
+    waiting = bytes_on_drive(parameter.tensor for parameter in parameters)
+    if budget is None or not waiting:
+        return
+    store = native.plan()["nvme_bytes"]
+    if store + waiting > budget:
+        raise NoSpaceError(
+            f"initialize: on the budget orlop.memory.nvme ({budget} bytes): the store needs {store} bytes, and what "
+            f"zero.Init has written, which is there until the store has it, {waiting}: {store + waiting - budget} "
+            "bytes too many; raise the budget, or build the model in the type that it is to have "
+            "(torch.set_default_dtype)"
+        )
 
 
 def _move_in(native: NativeEngine, model: nn.Module, parameters: list[Parameter], units: Units) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ._dtypes import DTYPES
-from ._scratch import PIECE_BYTES, Scratch
+from ._scratch import PIECE_BYTES, Place, Scratch
 from .errors import OutOfOrderError
 
 _ids = itertools.count()
@@ -112,6 +112,7 @@ class Parked:
         assert parameter is not None and scratch is not None
         self.shape, self.dtype, self.device = parameter.shape, parameter.dtype, parameter.device
         values = parameter.detach().cpu()
+        self._source = None  # what was written down before, which has its room for these
         self._source, self._types = scratch.keep(bytes_of(values)), (self.dtype,)
         self._drop()
 
@@ -156,6 +157,11 @@ class Parked:
         elif not self.is_away:
             parameter.data = parameter.data.to(dtype)
             self.dtype = dtype
+
+    @property
+    def place(self) -> Place | None:
+        """Where on the drive the values are until an engine has them."""
+        return self._source if isinstance(self._source, Place) else None
 
     def pieces(self) -> Iterator[tuple[int, Tensor]]:
         """The values away from memory, as flat CPU tensors in order, each with the number of its first element."""
@@ -236,6 +242,12 @@ def convert(parameter: nn.Parameter, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
     else:
         found.cast(dtype)
+
+
+def bytes_on_drive(tensors: Iterable[Tensor]) -> int:
+    """What values of these take in files of `zero.Init`, those of several parameters in one place once."""
+    places = {found.place for tensor in tensors if (found := away(tensor)) is not None}
+    return sum(place.bytes_on_drive for place in places if place is not None)
 
 
 @contextlib.contextmanager

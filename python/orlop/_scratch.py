@@ -27,18 +27,28 @@ _libc = ctypes.CDLL(None)
 
 
 class Scratch:
-    """The file, in a folder on the drive that is to have the parameters."""
+    """The file, in a folder on the drive that is to have the parameters.
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    limit: the most bytes that it may hold, which orlop.memory.nvme says; None: what the drive has room for.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], limit: int | None = None) -> None:
         self.folder = Path(folder)
         self._file, self._is_direct = _opened(self.folder)
         self._end = 0
+        self._held = 0  # bytes of places that something refers to
+        self._limit = limit
         weakref.finalize(self, os.close, self._file).atexit = False
 
     def keep(self, values: memoryview) -> Place:
-        """Writes values down; their room is given back when nothing refers to the place any more."""
+        """Writes values down; their room is given back when nothing refers to the place any more.
+
+        Raises NoSpaceError, before anything is written, where the budget or the drive has no room for them.
+        """
+        self._check_room(_whole_pages(values.nbytes))
         place = Place(self, self._end, values.nbytes)
         self._end += _whole_pages(values.nbytes)
+        self._held += _whole_pages(values.nbytes)
         buffer = new_buffer(values.nbytes)
         for begin in range(0, values.nbytes, PIECE_BYTES):
             piece = values[begin : begin + PIECE_BYTES]
@@ -46,6 +56,20 @@ class Scratch:
             self._write(buffer[: _whole_pages(piece.nbytes)], place.first + begin)
             place.sums.append(zlib.crc32(piece))
         return place
+
+    def _check_room(self, count: int) -> None:
+        if self._limit is not None and self._held + count > self._limit:
+            raise NoSpaceError(
+                f"zero.Init: on the budget orlop.memory.nvme ({self._limit} bytes): {self.folder} has {self._held} "
+                f"bytes of parameters, and {count} more are {self._held + count - self._limit} bytes too many; raise "
+                "the budget, or build the model in the type that it is to have (torch.set_default_dtype)"
+            )
+        free = shutil.disk_usage(self.folder).free
+        if count > free:
+            raise NoSpaceError(
+                f"zero.Init: on {self.folder} ({free} bytes are free): {count} bytes more of parameters are "
+                f"{count - free} too many; free some or choose another nvme_path"
+            )
 
     def _write(self, left: memoryview, offset: int) -> None:
         count, end = left.nbytes, offset + left.nbytes
@@ -72,6 +96,7 @@ class Scratch:
 
     def give_back(self, first: int, count: int) -> None:
         """Makes a hole of a place that nothing refers to."""
+        self._held -= _whole_pages(count)
         if hasattr(_libc, "fallocate"):
             length = ctypes.c_int64(_whole_pages(count))
             _libc.fallocate(self._file, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(first), length)
@@ -82,6 +107,7 @@ class Place:
 
     def __init__(self, scratch: Scratch, first: int, nbytes: int) -> None:
         self.first, self.nbytes = first, nbytes
+        self.bytes_on_drive = _whole_pages(nbytes)
         self.sums: list[int] = []
         self._scratch = scratch
         weakref.finalize(self, scratch.give_back, first, nbytes).atexit = False

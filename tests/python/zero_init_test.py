@@ -6,6 +6,7 @@ import copy
 import errno
 import os
 import pickle
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -445,6 +446,48 @@ def test_a_full_drive_is_one_sentence_and_loses_nothing(store: Path, monkeypatch
     assert same(values_of(model), before)
     with orlop.initialize(model=model, config=on_nvme(store))[0] as engine:
         assert same(engine.module_state_dict(), before)
+
+
+def test_a_budget_of_the_drive_counts_what_is_being_built(store: Path) -> None:
+    config_ = on_nvme(store, orlop={"memory": {"nvme": 4096 * 3}})
+    sentence = (
+        rf"budget orlop.memory.nvme \(12288 bytes\): {store} has 12288 bytes of parameters, and 4096 more are 4096"
+    )
+    with pytest.raises(orlop.NoSpaceError, match=sentence), orlop.zero.Init(config_dict_or_path=config_):
+        model = TwoLayers()  # six parameters, a page each
+        before = values(model)
+    assert same(values_of(model), before) and scratch_of(model)._held <= 12288
+
+
+def test_values_that_are_changed_again_and_again_take_their_room_once(store: Path) -> None:
+    with orlop.zero.Init(config_dict_or_path=on_nvme(store, orlop={"memory": {"nvme": 4096}})):
+        model = nn.Linear(4, 4, bias=False)
+    for number in range(5):
+        with orlop.zero.GatheredParameters(model.weight, modifier_rank=0):
+            model.weight.data.fill_(number)
+    assert torch.equal(values_of(model)["weight"], torch.full((4, 4), 4.0)) and scratch_of(model)._held == 4096
+
+
+def test_the_store_and_what_waits_beside_it_are_one_budget(store: Path) -> None:
+    plain, model = built_twice(TwoLayers, on_nvme(store))
+    with orlop.initialize(model=copy.deepcopy(plain), config=on_nvme(store))[0] as engine:
+        needed = engine.stats()["nvme_bytes"]
+    waiting = scratch_of(model)._held
+    short = on_nvme(store, orlop={"memory": {"nvme": needed + waiting - 1}})
+    with pytest.raises(orlop.NoSpaceError, match=rf"the store needs {needed} bytes.*{waiting}: 1 bytes too many"):
+        orlop.initialize(model=model, config=short)
+    assert in_memory(model) == [] and same(values_of(model), values(plain))
+    enough = on_nvme(store, orlop={"memory": {"nvme": needed + waiting}})
+    with orlop.initialize(model=model, config=enough)[0] as engine:
+        assert same(engine.module_state_dict(), values(plain))
+
+
+def test_a_drive_without_room_is_known_before_anything_is_written(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_scratch.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=4000))
+    with pytest.raises(
+        orlop.NoSpaceError, match=r"\(4000 bytes are free\): 4096 bytes more of parameters are 96 too many"
+    ):
+        orlop.zero.Init(nn.Linear(4, 4, bias=False), config_dict_or_path=on_nvme(store))
 
 
 def test_a_bad_directory_is_named(store: Path) -> None:
