@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import orlop
 
-from .training import History, Pace
+from .training import Drive, History, Pace
 
 GIB = 2.0**30
 
@@ -22,7 +22,7 @@ def clock(seconds: float) -> str:
 
 def rates(report: orlop.StepReport) -> tuple[float, float]:
     """GB/s read and written while the drive was busy."""
-    busy = report.exposed_io_seconds + report.hidden_io_seconds
+    busy = report.busy_seconds
     if busy == 0:
         return 0.0, 0.0
     return report.nvme_read_bytes / busy / 1e9, report.nvme_write_bytes / busy / 1e9
@@ -43,8 +43,17 @@ def line(history: History, pace: Pace) -> str:
     return (
         f"loss {step.loss:.3f}  {step.tokens / step.seconds:.0f} tok/s  "
         f"read {read:.1f} write {written:.1f} GB/s  "
-        f"I/O hidden {report.hidden_io_seconds:.2f} exposed {report.exposed_io_seconds:.2f} s  "
+        f"I/O hidden {report.hidden_io_seconds:.2f} exposed {report.waited_io_seconds:.2f} s  "
         f"memory {memory} GiB  left {clock(left)}"
+    )
+
+
+def drive_line(drive: Drive) -> str:
+    """The latest step of one drive."""
+    busy = drive.busy_seconds or 1.0
+    return (
+        f"{drive.path}  read {drive.read_bytes / busy / 1e9:.2f} write {drive.write_bytes / busy / 1e9:.2f} GB/s while "
+        f"busy ({drive.busy_seconds:.2f} s)  {drive.share:.0%} of what is written"
     )
 
 
@@ -67,17 +76,22 @@ def _print(history: History, pace: Pace) -> None:
 
 @contextlib.contextmanager
 def _terminal(pace: Pace) -> Iterator[Callable[[History], None]]:
+    from rich.console import Group
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.text import Text
 
     columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=12), TextColumn("{task.description}"))
-    with Progress(*columns) as progress:
-        task = progress.add_task("measuring the held-out loss ...", total=pace.steps)
+    progress = Progress(*columns)
+    task = progress.add_task("measuring the held-out loss ...", total=pace.steps)
+    with Live(progress) as live:
 
         def show(history: History) -> None:
             if history.note:
-                progress.console.print(history.note, highlight=False)
+                live.console.print(history.note, highlight=False)
                 history.note = ""
             done = len(history.steps)
             progress.update(task, completed=done, total=history.planned, description=line(history, pace))
+            live.update(Group(progress, *(Text(drive_line(drive)) for drive in history.drives)))
 
         yield show

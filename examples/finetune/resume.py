@@ -66,4 +66,4 @@ class Progress:
 
 def _history(saved: dict[str, Any]) -> History:
     steps = [Step(**{**step, "report": orlop.StepReport(**step["report"])}) for step in saved["steps"]]
-    return History(**{**saved, "steps": steps})
+    return History(**{**saved, "steps": steps, "drives": []})

@@ -32,6 +32,38 @@ class Step:
 
 
 @dataclass
+class Drive:
+    """What one drive did during a step."""
+
+    path: str
+    read_bytes: int
+    write_bytes: int
+    busy_seconds: float
+    share: float
+    """Of what is written, now."""
+
+
+def drives_of(engine: orlop.Engine, before: list[Drive]) -> tuple[list[Drive], list[Drive]]:
+    """What each drive of the engine has done since it was opened, and since `before`."""
+    every = [
+        Drive(**{name: drive[name] for name in Drive.__dataclass_fields__})
+        for drive in engine.describe().get("nvme", {}).get("by_drive", ())
+    ]
+    if not before:
+        return every, []
+    return every, [
+        Drive(
+            now.path,
+            now.read_bytes - then.read_bytes,
+            now.write_bytes - then.write_bytes,
+            now.busy_seconds - then.busy_seconds,
+            now.share,
+        )
+        for now, then in zip(every, before, strict=True)
+    ]
+
+
+@dataclass
 class History:
     """What happened so far."""
 
@@ -40,6 +72,7 @@ class History:
     planned: int = 0
     note: str = ""
     stats: dict[str, Any] = field(default_factory=dict)  # the engine's, after the latest step
+    drives: list[Drive] = field(default_factory=list)  # during the latest step
 
 
 class Pace:
@@ -105,9 +138,11 @@ def train(
     batches = corpus.batches(engine.train_micro_batch_size_per_gpu() or 1, seed)
     for _ in range(len(history.steps) * engine.gradient_accumulation_steps()):
         next(batches)
+    moved, _ = drives_of(engine, [])
     while len(history.steps) < pace.steps and not pace.is_over():
         history.steps.append(_update(engine, batches))
         history.stats = engine.stats()
+        moved, history.drives = drives_of(engine, moved)
         done = len(history.steps)
         if done == MEASURED_STEPS:
             history.note = pace.judge(done, held_out_seconds)

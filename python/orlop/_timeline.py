@@ -1,4 +1,4 @@
-"""What one sees of training: the line that steps_per_print asks for, monitors, the profile that orlop.profile names."""
+"""What one sees of training: lines as it goes, monitors, the profile that orlop.profile names."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import _log
 from ._checkpoint import write_durably
 from ._monitor import Events, monitors_of
-from ._text import size
+from ._progress import Progress
 
 if TYPE_CHECKING:
     from .config import Config
     from .engine import Engine
 
 PHASES = ("forward", "backward", "update", "checkpoint")  # of the engine; what is left is outside it
-_DEFAULT_INTERVAL = 10  # updates between lines when only wall_clock_breakdown or memory_breakdown is on
 _WRITE_EVERY = 30.0  # seconds between writes of the profile while training goes on
 
 
@@ -35,9 +34,7 @@ class Timeline:
         self.steps: list[dict[str, Any]] = []
         name = config.get("orlop.profile") or _asked_by_environment()
         self.file = None if name is None else Path(name).absolute()
-        self._with_phases = bool(config.get("wall_clock_breakdown"))
-        self._with_memory = bool(config.get("memory_breakdown"))
-        self._interval = _interval(config, self._with_phases or self._with_memory)
+        self._progress = Progress(config)
         self._open: str | None = None
         self._since = dict.fromkeys(PHASES, 0.0)  # the last update
         self._totals = dict.fromkeys(PHASES, 0.0)
@@ -60,8 +57,13 @@ class Timeline:
 
     def note_loss(self, loss: Tensor) -> None:
         """One micro-batch's part of the update's loss. Read only when it is shown: that waits for a GPU."""
-        if self.file is not None or self._interval or self._monitors:
+        if self.file is not None or self._progress or self._monitors:
             self._losses.append(loss.detach())
+
+    def note_inputs(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What the model is given, to count samples and tokens; a forward pass that is not trained with is none."""
+        if self._progress and torch.is_grad_enabled():
+            self._progress.note_inputs(model, args, kwargs)
 
     def end_update(self, engine: Engine) -> None:
         """After an update, also a skipped one."""
@@ -72,8 +74,10 @@ class Timeline:
         for name in PHASES:
             self._totals[name] += self._since[name]
         self._since = dict.fromkeys(PHASES, 0.0)
-        if self._interval and engine.global_steps % self._interval == 0:
-            print(self._line(engine, losses, seconds, phases), flush=True)
+        if self._progress:
+            self._progress.end_update(engine, seconds, phases)
+        if self._progress.is_due(engine):
+            print(self._progress.line(engine, _sum(losses)), flush=True)
         try:
             self._tell(engine, losses, seconds, phases)
         except OSError as error:  # a full disk is no reason to stop training here
@@ -89,20 +93,6 @@ class Timeline:
             events = _events(engine, losses)
             for monitor in self._monitors:
                 monitor.write(events)
-
-    def _line(self, engine: Engine, losses: list[Tensor], seconds: float, phases: dict[str, float]) -> str:
-        parts = [f"step {engine.global_steps}: loss {_sum(losses):.4f}"]
-        parts.append("lr " + " ".join(f"{lr:.3g}" for lr in engine.get_lr()))
-        if engine.last_report is not None:
-            parts.append(f"gradient norm {engine.last_report.grad_norm:.3g}")
-        if engine.skipped_steps:
-            parts.append(f"{engine.skipped_steps} skipped")
-        parts.append(f"{seconds:.2f} s")
-        if self._with_phases:
-            parts[-1] += " (" + ", ".join(f"{name} {part:.3f}" for name, part in phases.items()) + ")"
-        if self._with_memory:
-            parts.append(_memory(engine))
-        return ", ".join(parts)
 
     def close(self, engine: Engine) -> None:
         """Training has ended."""
@@ -139,22 +129,6 @@ def _asked_by_environment() -> str | None:
     return "orlop-profile.json" if value == "1" else value
 
 
-def _memory(engine: Engine) -> str:
-    """What the engine has of each tier; of a GPU also what torch does."""
-    stats = engine.stats()
-    parts = [f"host {size(stats['host_bytes'])}", f"nvme {size(stats['nvme_bytes'])}"]
-    if engine.device.type == "cuda":
-        parts.append(f"device {size(torch.cuda.memory_allocated(engine.device))}")
-    return "memory (" + ", ".join(parts) + ")"
-
-
-def _interval(config: Config, with_details: bool) -> int:
-    given = config.get("steps_per_print")
-    if given is None:
-        return _DEFAULT_INTERVAL if with_details else 0
-    return int(given) if isinstance(given, int) else 0  # Infinity: never
-
-
 def _sum(losses: list[Tensor]) -> float:
     return float(sum(loss.float().sum().item() for loss in losses)) if losses else float("nan")
 
@@ -184,6 +158,8 @@ def _record(engine: Engine, losses: list[Tensor], seconds: float, phases: dict[s
         "exposed_io": report.exposed_io_seconds,
         "hidden_io": report.hidden_io_seconds,
         "adam": report.adam_seconds,
+        "unit_wait": report.unit_wait_seconds,
+        "unit_copy": report.unit_copy_seconds,
         "nvme_read_bytes": report.nvme_read_bytes,
         "nvme_write_bytes": report.nvme_write_bytes,
     }

@@ -118,6 +118,7 @@ class Engine(nn.Module):
         """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16."""
         if self._casts_inputs:
             args, kwargs = half_precision(args), half_precision(kwargs)
+        self._timeline.note_inputs(self.module, args, kwargs)
         self._forwards += 1
         try:
             with self._timeline.phase("forward"), self._forward_pass():

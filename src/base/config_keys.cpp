@@ -148,11 +148,11 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
 
     // What is shown.
     Row("steps_per_print", KeyType::steps, "null")
-        .honoured("updates between lines that the Python package prints; 0 or Infinity: none", "none"),
+        .honoured("updates between lines that the Python package prints: loss, lr, rates, I/O, memory; 0 or Infinity: none", "none"),
     boolean("wall_clock_breakdown", "false")
         .honoured("such a line (every 10 updates unless steps_per_print says) has the times of a step's parts"),
     boolean("memory_breakdown", "false")
-        .honoured("such a line (every 10 updates unless steps_per_print says) has the memory of each tier"),
+        .honoured("such a line (every 10 updates unless steps_per_print says) has the parts of the host's memory"),
     boolean("dump_state", "false").honoured("the Python package prints the configuration, value by value"),
     choice("log_level", "null", "debug|info|warning|error|critical", "warn=warning")
         .honoured("level of the Python package's logger, set by initialize", "the program's"),

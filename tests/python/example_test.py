@@ -10,7 +10,7 @@ from typing import Any
 import orlop
 import pytest
 import torch
-from conftest import tiny_llama
+from conftest import TwoLayers, config, offload, tiny_llama, train
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
@@ -197,6 +197,30 @@ def test_the_learning_rate_rises_and_falls_to_a_tenth() -> None:
 
 def test_hooks_cost_microseconds() -> None:
     assert 0 <= overhead.seconds_per_gradient() < 1e-3
+
+
+def test_a_terminal_has_a_line_for_each_drive(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("TERM", "xterm")
+    history = training.History(planned=1)
+    with orlop.initialize(model=TwoLayers(), config=config(zero_optimization=offload("nvme", store)))[0] as engine:
+        before, nothing = training.drives_of(engine, [])
+        train(engine, 1)
+        after, history.drives = training.drives_of(engine, before)
+        assert nothing == [] and history.drives[0].read_bytes == after[0].read_bytes - before[0].read_bytes > 0
+        assert engine.last_report is not None
+        history.steps.append(training.Step(1.0, 1.0, 8, engine.last_report))
+        history.stats = engine.stats()
+    history.note = "a note"
+    with live.display(training.Pace(1, 1.0)) as show:
+        show(history)
+    out = capsys.readouterr().out
+    assert "a note" in out and f"{store}  read " in out and "100% of what is written" in out
+    drive = training.Drive("/nvme0", 3_000_000_000, 1_000_000_000, 2.0, 0.25)
+    assert live.drive_line(drive) == "/nvme0  read 1.50 write 0.50 GB/s while busy (2.00 s)  25% of what is written"
 
 
 def test_times_and_summaries_read_well() -> None:

@@ -12,8 +12,11 @@ from typing import Any
 
 import orlop
 import pytest
-from conftest import TwoLayers, config, offload, train
+import torch
+from conftest import TwoLayers, batches, config, offload, train
+from orlop._progress import Progress
 from orlop.cli.main import main
+from torch import Tensor, nn
 
 
 def start(**changes: Any) -> orlop.Engine:
@@ -25,12 +28,104 @@ def test_steps_per_print_says_when(capsys: pytest.CaptureFixture[str]) -> None:
         train(engine, 5)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["step 2", "step 4"]
-    assert re.fullmatch(r"step 2: loss [\d.]+, lr 0\.01, gradient norm [\d.e+-]+, [\d.]+ s", lines[0])
+    number = r"[\d.e+-]+"
+    assert re.fullmatch(
+        rf"step 2: loss {number}, lr 0\.01, gradient norm {number}, {number} s, {number} samples/s, "
+        r"memory host [\d.]+ MiB",
+        lines[0],
+    )
     with start(steps_per_print=float("inf")) as engine:
         train(engine, 3)
     with start() as engine:
         train(engine, 12)
     assert capsys.readouterr().out == ""
+
+
+def test_a_line_says_what_drives_and_tiers_do(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with start(
+        steps_per_print=3,
+        fp16={"enabled": True, "loss_scale": 4, "auto_cast": True},
+        zero_optimization=offload("nvme", store),
+        orlop={"memory": {"host": "1GiB", "pinned": 0}},
+    ) as engine:
+        train(engine, 3)
+        moved = engine.stats()["nvme_read_bytes"]
+    (line,) = capsys.readouterr().out.splitlines()
+    parts = line.split(", ")
+    assert "loss scale 4" in parts and moved > 0
+    hidden, exposed = re.search(r"I/O hidden ([\d.]+) exposed ([\d.]+) s", line).groups()  # type: ignore[union-attr]
+    assert float(hidden) + float(exposed) > 0
+    assert float(re.search(rf"{re.escape(str(store))} ([\d.]+) GB/s", line)[1]) > 0  # type: ignore[index]
+    assert re.fullmatch(r"memory host [\d.]+ MiB of 1 GiB NVMe [\d.]+ [KM]iB", parts[-1])
+
+
+def test_memory_breakdown_says_what_the_host_has(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with start(memory_breakdown=True, zero_optimization=offload("nvme", store)) as engine:
+        train(engine, 10)
+    (line,) = capsys.readouterr().out.splitlines()
+    of_the_host = r"memory \(host [^:]+: parameters and gradients [\d.]+ KiB, units 0 B, staging [\d.]+ [KM]iB;"
+    assert re.search(of_the_host + r" NVMe [\d.]+ [KM]iB\)$", line)
+
+
+class Embeds(nn.Module):
+    """A model of language, as far as its inputs go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(7, 4)
+
+    def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.table(input_ids).square().mean() + (0 if mask is None else mask.sum() * 0)
+
+
+def test_rates_are_over_all_updates_of_a_line() -> None:
+    ids, mask = torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5)
+    with start(steps_per_print=2) as engine:
+        train(engine, 1)
+        progress = Progress(engine._config)
+        for args, kwargs in (((ids, mask), {}), ((), {"mask": mask, "input_ids": ids}), (({"input_ids": ids},), {})):
+            progress.note_inputs(Embeds(), args, kwargs)
+            progress.end_update(engine, 0.5, {})
+        assert ", 0.50 s, 20 tokens/s, " in progress.line(engine, 1.0)
+        progress = Progress(engine._config)
+        progress.note_inputs(nn.Linear(3, 3), (torch.ones(6, 3),), {})
+        progress.end_update(engine, 2.0, {})
+        assert ", 2.00 s, 3 samples/s, " in progress.line(engine, 1.0)
+
+
+def test_tokens_of_passes_that_are_not_trained_with_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = torch.zeros(2, 5, dtype=torch.long)
+    engine = orlop.initialize(model=Embeds(), config=config(steps_per_print=1, gradient_accumulation_steps=2))[0]
+    with engine:
+        for _ in range(2):
+            with torch.no_grad():
+                engine(ids)
+            engine.backward(engine(ids))
+            assert capsys.readouterr().out == ""
+            counted = engine._timeline._progress._tokens
+            engine.step()
+    assert counted == 20 and "tokens/s" in capsys.readouterr().out
+
+
+def test_inputs_that_are_none_of_the_known_ones_count_as_what_the_configuration_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = start(steps_per_print=1)
+    with engine:
+        engine.backward(engine.module(batches(1)[0][0]).square().mean())  # past the engine
+        engine.step()
+    assert "samples/s" in capsys.readouterr().out
+
+
+def test_time_that_modules_waited_for_parameters_is_exposed(store: Path) -> None:
+    everything_is_fetched = {"stage3_param_persistence_threshold": 0, "stage3_max_live_parameters": 0}
+    settings = offload("nvme", store) | {"offload_param": {"device": "nvme"}} | everything_is_fetched
+    with start(zero_optimization=settings) as engine:
+        train(engine, 2)
+        report, stats = engine.last_report, engine.stats()
+    assert report.unit_wait_seconds > 0 and report.unit_copy_seconds > 0
+    assert report.waited_io_seconds == report.exposed_io_seconds + report.unit_wait_seconds
+    assert stats["unit_wait_seconds"] > report.unit_wait_seconds
 
 
 def test_wall_clock_breakdown_says_where_the_time_went(capsys: pytest.CaptureFixture[str]) -> None:
