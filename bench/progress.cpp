@@ -30,17 +30,23 @@ Progress::Progress() : is_terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() { clear(); }
 
-void Progress::show(double done, std::string_view text) {
+// The cursor stays at the end of the last line.
+void Progress::show(double done, std::string_view text, const std::vector<std::string>& below) {
   if (!is_terminal_) return;
-  const std::string line = fmt::format("[{}] {}", bar(done), text).substr(0, terminal_width() - 1);
-  fmt::print(stderr, "\r\033[K{}", line);
+  clear();
+  const std::size_t width = terminal_width() - 1;
+  std::string lines = fmt::format("[{}] {}", bar(done), text).substr(0, width);
+  for (const std::string& line : below) lines += "\n" + line.substr(0, width);
+  fmt::print(stderr, "{}", lines);
   std::fflush(stderr);
   is_shown_ = true;
+  below_count_ = below.size();
 }
 
 void Progress::clear() {
   if (!is_shown_) return;
-  fmt::print(stderr, "\r\033[K");
+  const std::string up = below_count_ == 0 ? "" : fmt::format("\033[{}A", below_count_);
+  fmt::print(stderr, "\r{}\033[J", up);
   std::fflush(stderr);
   is_shown_ = false;
 }

@@ -91,10 +91,6 @@ json or_null(const std::optional<T>& value) {
 // What must be there (parameters, gradients, in-memory states), the ring, and tables.
 std::uint64_t planned_bytes(const StepResults& r) { return r.stats.host_bytes; }
 
-double gb_s_while_busy(std::uint64_t bytes, const swap::DriveUse& drive) {
-  return drive.traffic.busy_ns > 0 ? static_cast<double>(bytes) / static_cast<double>(drive.traffic.busy_ns) : 0;
-}
-
 json by_drive_json(const StepResults& r) {
   json drives = json::array();
   for (const swap::DriveUse& drive : r.drives) {
@@ -175,6 +171,8 @@ json samples_json(const StepResults& r) {
                    {"tail_seconds", s.tail_seconds},
                    {"exposed_io_seconds", s.exposed_io_seconds},
                    {"adam_seconds", s.adam_seconds},
+                   {"unit_wait_seconds", s.unit_wait_seconds},
+                   {"unit_copy_seconds", s.unit_copy_seconds},
                    {"cpu_seconds", s.cpu_seconds},
                    {"read_bytes", s.whole.read_bytes},
                    {"write_bytes", s.whole.write_bytes},
@@ -209,6 +207,10 @@ std::string limit_sentence(const StepResults& r) {
 }
 
 }  // namespace
+
+double gb_s_while_busy(std::uint64_t bytes, const swap::DriveUse& drive) {
+  return drive.traffic.busy_ns > 0 ? static_cast<double>(bytes) / static_cast<double>(drive.traffic.busy_ns) : 0;
+}
 
 double pinned_fraction(const StepResults& results) {
   return results.engine.value("memory", json::object()).value("pinned_fraction", 0.0);

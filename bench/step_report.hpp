@@ -35,6 +35,9 @@ struct StepResults {
 // What of a step's NVMe traffic is saved because there is room in memory.
 double pinned_fraction(const StepResults& results);
 
+// Bytes that a drive has moved, by the time it was busy.
+double gb_s_while_busy(std::uint64_t bytes, const swap::DriveUse& drive);
+
 // The request sizes that the engine uses on each drive, from its description.
 std::vector<RoofRequests> roof_requests(const nlohmann::json& engine);
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <unistd.h>
 
@@ -102,7 +103,8 @@ class StepRun {
   Result<> open_roof();
   Result<> measure_steps();
   Result<> note_peak();
-  void note_drives(const std::vector<swap::DriveUse>& before);
+  [[nodiscard]] std::vector<swap::DriveUse> drives_since(const std::vector<swap::DriveUse>& before);
+  [[nodiscard]] std::vector<std::string> drive_lines();
   Result<> slice();
   Result<StepSample> timed_step(unsigned index, unsigned steps);
   Result<> look_at_results();
@@ -126,6 +128,7 @@ class StepRun {
   std::unique_ptr<Trainer> trainer_;
   double set_up_seconds_ = 0;
   StepResults results_;
+  std::vector<swap::DriveUse> drives_shown_;
 };
 
 Result<> StepRun::choose_model() {
@@ -193,14 +196,27 @@ Result<> StepRun::open_roof() {
 }
 
 // What drives have moved since.
-void StepRun::note_drives(const std::vector<swap::DriveUse>& before) {
-  results_.drives = trainer_->engine().drives();
+std::vector<swap::DriveUse> StepRun::drives_since(const std::vector<swap::DriveUse>& before) {
+  std::vector<swap::DriveUse> drives = trainer_->engine().drives();
   for (std::size_t i = 0; i < before.size(); ++i) {
-    swap::Traffic& traffic = results_.drives[i].traffic;
+    swap::Traffic& traffic = drives[i].traffic;
     traffic.read_bytes -= before[i].traffic.read_bytes;
     traffic.write_bytes -= before[i].traffic.write_bytes;
     traffic.busy_ns -= before[i].traffic.busy_ns;
   }
+  return drives;
+}
+
+// One for each drive: the step before.
+std::vector<std::string> StepRun::drive_lines() {
+  std::vector<std::string> lines;
+  for (const swap::DriveUse& drive : drives_since(std::exchange(drives_shown_, trainer_->engine().drives()))) {
+    lines.push_back(fmt::format("  {}: {:.2f} GB/s read, {:.2f} written while busy ({}), {:.0f} % of what is written", drive.path,
+                                gb_s_while_busy(drive.traffic.read_bytes, drive),
+                                gb_s_while_busy(drive.traffic.write_bytes, drive),
+                                format_seconds(seconds_of_ns(drive.traffic.busy_ns)), drive.share * 100));
+  }
+  return lines;
 }
 
 Result<StepSample> StepRun::timed_step(unsigned index, unsigned steps) {
@@ -210,7 +226,8 @@ Result<StepSample> StepRun::timed_step(unsigned index, unsigned steps) {
   progress_.show(done, samples.empty() ? label
                                        : fmt::format("{}   {} each   {:.2f} GB/s", label, format_seconds(samples.back().seconds),
                                                      static_cast<double>(samples.back().timed.sum()) * 1e-9 /
-                                                         samples.back().seconds));
+                                                         samples.back().seconds),
+                 drive_lines());
   return trainer_->step();
 }
 
@@ -251,7 +268,7 @@ Result<> StepRun::measure_steps() {
   const zero3::EngineStats after = trainer_->engine().stats();
   results_.engine_traffic = {after.nvme_read_bytes - before.nvme_read_bytes,
                              after.nvme_write_bytes - before.nvme_write_bytes};
-  note_drives(drives_before);
+  results_.drives = drives_since(drives_before);
   return {};
 }
 

@@ -165,6 +165,8 @@ Result<StepSample> Trainer::step() {
   sample.tail_seconds = sample.seconds - seconds;
   sample.exposed_io_seconds = report.exposed_io_seconds + fetch_seconds + sample.tail_seconds;
   sample.adam_seconds = report.adam_seconds;
+  sample.unit_wait_seconds = report.unit_wait_seconds;
+  sample.unit_copy_seconds = report.unit_copy_seconds;
   sample.whole = after - before;
   return sample;
 }

@@ -27,6 +27,8 @@ struct StepSample {
   double tail_seconds = 0;  // of these: the latter
   double exposed_io_seconds = 0;
   double adam_seconds = 0;
+  double unit_wait_seconds = 0;  // of fetching: for the store
+  double unit_copy_seconds = 0;  // likewise: to memory of the program's, sums compared
   double cpu_seconds = 0;  // during `seconds`, of the whole process
   DiskTraffic timed;       // during `seconds`
   DiskTraffic whole;       // from the first gradient until everything was written

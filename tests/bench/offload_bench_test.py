@@ -6,14 +6,20 @@ usage: offload_bench_test.py PROGRAM [TEST...]      the program to test, then wh
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import time
 import unittest
 from collections.abc import Callable, Iterator
@@ -196,6 +202,28 @@ class Reports(BenchTest):
         if shape is not str:
             self.assertGreaterEqual(value, 0, where)
 
+    def test_a_terminal_has_a_line_for_each_drive_that_is_gone_at_the_end(self) -> None:
+        terminal, program_end = pty.openpty()
+        fcntl.ioctl(program_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 300, 0, 0))
+        shown: list[bytes] = []
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # the program has ended
+                while piece := os.read(terminal, 4096):
+                    shown.append(piece)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        arguments = [PROGRAM, *SMALL, "--nvme_path", str(self.nvme)]
+        done = subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=program_end, timeout=PATIENCE)
+        os.close(program_end)
+        reader.join()
+        os.close(terminal)
+        text = b"".join(shown).decode()
+        self.assertEqual(done.returncode, 0, text)
+        self.assertRegex(text, rf"\] step 2 of 2[^\n]*\n  {re.escape(str(self.nvme))}: [\d.]+ GB/s read, [\d.]+ written")
+        self.assertTrue(text.endswith("\r\x1b[J"), repr(text[-40:]))
+
     def test_json_has_every_figure(self) -> None:
         report = self.report("--params", "8M", "--steps", "3", "--ram", "1G", "--pinned", "0.5", "--nvme_path", str(self.nvme))
         self.assert_shape(report["summary"], self.SUMMARY)
@@ -211,6 +239,8 @@ class Reports(BenchTest):
         self.assertTrue(report["versions"]["orlop"])
         self.assertEqual(report["engine"]["states"]["tier"], "nvme")
         self.assertEqual(len(report["steps"]), 3)
+        for step in report["steps"]:  # parameters are in memory
+            self.assertEqual((step["unit_wait_seconds"], step["unit_copy_seconds"]), (0, 0))
         names = [case["name"] for case in report["cases"]]
         self.assertEqual(names[:3], ["step", "raw loop, half and half", "adam, inside the step"])
         self.assertEqual(report["comparison"]["left_out"], "arithmetic")
