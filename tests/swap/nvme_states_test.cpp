@@ -11,6 +11,7 @@
 #include "base/clock.hpp"
 #include "child.hpp"
 #include "faulty.hpp"
+#include "rounds.hpp"
 #include "support.hpp"
 #include "swap/host_states.hpp"
 
@@ -36,7 +37,7 @@ TEST_P(NvmeStatesOverQueue, HoldsWhatPlainVectorsHoldAfterRandomSweeps) {
   EXPECT_EQ(model.difference(**nvme), "") << "states begin as zero";
 
   auto order = forward_order(blocks.size());
-  for (std::uint32_t sweep = 1; sweep <= 12; ++sweep) {
+  for (std::uint32_t sweep = 1; sweep <= rounds(12, 6); ++sweep) {
     std::shuffle(order.begin(), order.end(), random);
     const std::span part(order.data(), 1 + random() % order.size());
     if (random() % 2 == 0) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "rounds.hpp"
 #include "space_fuzz.hpp"
 
 namespace orlop::swap {
@@ -14,7 +15,7 @@ void release(Space& space, const Extent& extent) {
 }
 
 TEST(Space, AgreesWithTheModelUnderRandomOperations) {
-  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+  for (std::uint64_t seed = 1; seed <= rounds(60, 15); ++seed) {
     std::mt19937_64 random(seed);
     std::vector<std::uint8_t> bytes(1200);
     for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random());

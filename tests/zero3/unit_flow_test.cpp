@@ -11,6 +11,7 @@
 
 #include "base/bytes.hpp"
 #include "base/log.hpp"
+#include "rounds.hpp"
 #include "zero3/program.hpp"
 
 namespace orlop::zero3 {
@@ -120,7 +121,7 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, UnitFlowOf, ::testing::Values(Dtype::f32, Dtype
 
 TEST(UnitFlow, HoldsItsBoundWhateverIsUsed) {
   const auto params = layers();
-  for (unsigned seed = 1; seed <= 5; ++seed) {
+  for (unsigned seed = 1; seed <= rounds(5, 2); ++seed) {
     SCOPED_TRACE(seed);
     const TemporaryDirectory directory;
     const std::uint64_t limit = (seed % 4) * 1'101'000 + 5;
