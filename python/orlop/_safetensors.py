@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ._enums import DType
+from ._scratch import read_fully
 from .errors import CorruptError, InvalidArgumentError, NoPermissionError, NotFoundError, TransferError
 
 DTYPES = {"fp32": ("F32", DType.F32, 4), "bf16": ("BF16", DType.BF16, 2), "fp16": ("F16", DType.F16, 2)}
@@ -69,16 +70,14 @@ def opened(path: Path) -> FileIO:
         raise TransferError(f"import: on {path}: {error.strerror}") from None
 
 
-def read_into(file: FileIO, path: Path, into: memoryview) -> None:
-    """All of `into`, or an error."""
-    while into:
-        try:
-            count = file.readinto(into)
-        except OSError as error:
-            raise TransferError(f"import: on {path}: {error.strerror}") from None
-        if not count:
-            raise CorruptError(f"import: on {path}: it has become shorter while it was read")
-        into = into[count:]
+def read_into(file: FileIO, path: Path, into: memoryview, offset: int) -> None:
+    """Fills all of `into` from a place of the file, or raises TransferError or CorruptError."""
+    try:
+        missing = read_fully(file.fileno(), into, offset)
+    except OSError as error:
+        raise TransferError(f"import: on {path} (offset {offset}): {error.strerror}") from None
+    if missing:
+        raise CorruptError(f"import: on {path}: it has become shorter while it was read")
 
 
 def _file_in(directory: Path) -> Path:
@@ -100,7 +99,7 @@ def _file_in(directory: Path) -> Path:
 
 def _tensors_of_index(path: Path) -> list[StoredTensor]:
     with opened(path) as file:
-        index = _parsed(_read_json(file, path, path.stat().st_size), path)
+        index = _parsed(_read_json(file, path, path.stat().st_size, 0), path)
     files = index.get("weight_map")
     if not isinstance(files, dict) or not files or not all(_is_file_name(name) for name in files.values()):
         raise CorruptError(f"import: on {path}: its weight_map must say for each tensor which file beside it has it")
@@ -132,14 +131,14 @@ def _add(tensors: dict[str, StoredTensor], more: Iterable[StoredTensor]) -> None
         tensors[tensor.name] = tensor
 
 
-def _read_json(file: FileIO, path: Path, length: int) -> bytes:
+def _read_json(file: FileIO, path: Path, length: int, offset: int) -> bytes:
     if length > _MAX_HEADER:
         raise CorruptError(
             f"import: on {path} ({length} bytes of JSON): more than {_MAX_HEADER}, which no header needs; is it a "
             "safetensors file?"
         )
     content = bytearray(length)
-    read_into(file, path, memoryview(content))
+    read_into(file, path, memoryview(content), offset)
     return bytes(content)
 
 
@@ -166,13 +165,13 @@ def _tensors_of_file(path: Path) -> list[StoredTensor]:
         if size < 8:
             raise CorruptError(f"import: on {path} ({size} bytes): too short for a safetensors file; download it again")
         prefix = bytearray(8)
-        read_into(file, path, memoryview(prefix))
+        read_into(file, path, memoryview(prefix), 0)
         (length,) = struct.unpack("<Q", prefix)
         if length <= _MAX_HEADER and 8 + length > size:
             raise CorruptError(
                 f"import: on {path} ({size} bytes): it was truncated within its header of {length}; download it again"
             )
-        header = _parsed(_read_json(file, path, length), path)
+        header = _parsed(_read_json(file, path, length, len(prefix)), path)
     header.pop("__metadata__", None)
     tensors = [_tensor_of(name, entry, path) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: (tensor.begin, tensor.nbytes))

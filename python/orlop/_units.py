@@ -21,15 +21,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from . import _heap, _log
-from ._dtypes import DTYPES
+from ._dtypes import TORCH_TYPES
 from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Use
 from ._native import NativeEngine
 from ._parameters import USE_THEIR_CHILDREN, Parameter
 from ._parked import ZeroParamStatus, mark, parked
 from ._unit_memory import UnitMemory
 from .errors import OrlopError
-
-_TORCH_TYPES = {ours: theirs for theirs, ours in DTYPES.items()}
 
 
 def is_in_backward() -> bool:
@@ -57,7 +55,7 @@ class StoredUnit:
         self._native = native
         self._memory = memory
         with torch.inference_mode(False):
-            self._flat = torch.empty(info.elements, dtype=_TORCH_TYPES[DType(info.dtype)], device=device)
+            self._flat = torch.empty(info.elements, dtype=TORCH_TYPES[DType(info.dtype)], device=device)
             self._gone = torch.empty(0, dtype=self._flat.dtype, device=device)
         self.dtype, self.device = self._flat.dtype, self._flat.device
         self.bytes = self._flat.untyped_storage().nbytes()

@@ -12,26 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._dtypes import DTYPES
+from ._dtypes import DTYPES, STORED
 from ._init import guard
 from ._parked import parked, parked_at, plain_torch, shape_of
-from ._safetensors import StoredTensor, opened, tensors_at
-from ._scratch import PIECE_BYTES, new_buffer, read_fully
+from ._safetensors import StoredTensor, opened, read_into, tensors_at
+from ._scratch import PIECE_BYTES, new_buffer
 from .engine import check_unclaimed
-from .errors import CorruptError, InvalidArgumentError
+from .errors import InvalidArgumentError
 
-_TYPES = {
-    "F32": torch.float32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "F64": torch.float64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 _SHOWN = 8  # names of each kind
 
 
@@ -46,8 +34,7 @@ class FileValues:
         buffer = new_buffer(self.tensor.nbytes)
         for begin in range(0, self.tensor.nbytes, PIECE_BYTES):
             piece = buffer[: min(PIECE_BYTES, self.tensor.nbytes - begin)]
-            if read_fully(self._file.fileno(), piece, self.tensor.begin + begin):
-                raise CorruptError(f"import: on {self.tensor.file}: it has become shorter while it was read")
+            read_into(self._file, self.tensor.file, piece, self.tensor.begin + begin)
             yield piece
 
 
@@ -120,8 +107,8 @@ def _compare(wanted: dict[str, Tensor], stored: dict[str, StoredTensor]) -> Diff
 
 
 def _is_convertible(ours: torch.dtype, theirs: str) -> bool:
-    return theirs in _TYPES and (
-        _TYPES[theirs] == ours or (ours.is_floating_point and _TYPES[theirs].is_floating_point)
+    return theirs in STORED and (
+        STORED[theirs] == ours or (ours.is_floating_point and STORED[theirs].is_floating_point)
     )
 
 
@@ -152,7 +139,7 @@ class _Load:
     def _take(self, tensor: Tensor, stored: StoredTensor) -> None:
         if stored.file not in self._files:
             self._files[stored.file] = opened(stored.file)
-        source, dtype = FileValues(stored, self._files[stored.file]), _TYPES[stored.dtype]
+        source, dtype = FileValues(stored, self._files[stored.file]), STORED[stored.dtype]
         if (found := parked(tensor)) is not None:
             found.take(source, dtype)
         elif not tensor.is_meta:

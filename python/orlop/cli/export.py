@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor
 
 from .. import _native
 from .._checkpoint import MANIFEST, Saved, find
+from .._dtypes import STORED
 from .._enums import Plane
 from .._safetensors import DTYPES, INDEX, SINGLE
 from .._text import size
@@ -172,18 +172,7 @@ class Weights:
         return groups
 
 
-_CODES = {  # what buffers may be
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+_CODES = {dtype: code for code, dtype in STORED.items()}  # what buffers may be
 
 
 def _buffer(name: str, tensor: Tensor) -> Entry:

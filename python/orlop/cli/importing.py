@@ -127,10 +127,9 @@ def _copy(tensors: list[StoredTensor], target: _native.Import, show: Callable[[i
     for number, tensor in enumerate(tensors):
         _, dtype, width = DTYPES[_NAMES[tensor.dtype]]
         with opened(tensor.file) as file:
-            file.seek(tensor.begin)
             for first in range(0, tensor.nbytes, _PIECE):
                 count = min(_PIECE, tensor.nbytes - first)
-                read_into(file, tensor.file, memoryview(buffer)[:count])
+                read_into(file, tensor.file, memoryview(buffer)[:count], tensor.begin + first)
                 target.write(number, first // width, count // width, dtype, ctypes.addressof(buffer))
                 done += count
                 show(done, total)
