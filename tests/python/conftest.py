@@ -95,6 +95,23 @@ def train(engine: orlop.Engine, steps: int) -> list[float]:
     return losses
 
 
+def failing_passes(engine: orlop.Engine, after: str, batch: tuple[Tensor, Tensor]) -> Iterator[None]:
+    """Fails a forward after a submodule, then a backward pass before it; yields after each, the model sound again."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("made to fail")
+
+    def fail_backward(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        output.register_hook(fail)
+
+    for hook in (fail, fail_backward):
+        handle = engine.module.get_submodule(after).register_forward_hook(hook)
+        with pytest.raises(RuntimeError, match="made to fail"):
+            engine.backward(loss_of(engine, batch))
+        handle.remove()
+        yield
+
+
 def values(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 

@@ -13,7 +13,7 @@ from typing import Any
 import orlop
 import pytest
 import torch
-from conftest import tiny_llama
+from conftest import failing_passes, tiny_llama
 from orlop import _native
 from stored_params_test import assert_same, language, live, losses_of, stored, values
 from torch import Tensor, nn
@@ -175,37 +175,17 @@ def test_everything_in_memory_is_read_once(store: Path) -> None:
 
 @pytest.mark.parametrize("limit", [2 * UNIT, 100 * UNIT])
 def test_a_pass_that_failed_or_was_an_evaluation_changes_nothing(limit: int, store: Path) -> None:
-    class Failing(Deep):
-        fails = ""
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = torch.tanh(self.into(x))
-            x = self.run(self.run(x, 0), 1)
-            if self.fails == "forward":
-                raise RuntimeError("forward")
-            if x.requires_grad:
-                x.register_hook(self.hook)
-            return self.last(self.run(x, 2))
-
-        def hook(self, _: Tensor) -> None:
-            if self.fails == "backward":
-                raise RuntimeError("backward")
-
     def steps(engine: orlop.Engine) -> list[float]:
         found = regression(engine)
-        inputs, targets = batches(1)[0]
-        for fails in ("forward", "backward"):
-            engine.module.fails = fails
-            with pytest.raises(RuntimeError, match=fails):
-                engine.backward(nn.functional.mse_loss(engine(inputs), targets))
-            engine.module.fails = ""
+        batch = batches(1)[0]
+        for _ in failing_passes(engine, "layers.1", batch):
             with torch.no_grad():
-                found.append(float(engine(inputs).sum()))
-                found.append(float(engine.module(inputs).sum()))
+                found.append(float(engine(batch[0]).sum()))
+                found.append(float(engine.module(batch[0]).sum()))
             found += regression(engine)
         return found
 
-    run_limited(Failing, steps, store, limit)
+    run_limited(Deep, steps, store, limit)
 
 
 def test_several_backwards_of_one_forward_find_their_parameters(store: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import orlop
 import pytest
 import torch
-from conftest import TwoLayers, batches, config, tiny_llama, train
+from conftest import TwoLayers, batches, config, failing_passes, tiny_llama, train
 from orlop import _native
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -243,30 +243,12 @@ def test_evaluation_leaves_nothing_behind(store: Path) -> None:
 
 
 def test_training_goes_on_after_a_pass_that_failed(store: Path) -> None:
-    class Failing(TwoLayers):
-        fails = ""
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.norm(torch.tanh(self.first(x)))
-            if self.fails == "forward":
-                raise RuntimeError("forward")
-            x.register_hook(self.hook) if x.requires_grad else None
-            return self.second(x)
-
-        def hook(self, _: Tensor) -> None:
-            if self.fails == "backward":
-                raise RuntimeError("backward")
-
     def steps(engine: orlop.Engine) -> list[float]:
-        inputs, targets = batches(1)[0]
-        for fails in ("forward", "backward"):
-            engine.module.fails = fails
-            with pytest.raises(RuntimeError, match=fails):
-                engine.backward(nn.functional.mse_loss(engine(inputs), targets))
-            engine.module.fails = ""
+        for _ in failing_passes(engine, "norm", batches(1)[0]):
+            pass
         return regression(engine)
 
-    run_both(Failing, steps, store)
+    run_both(TwoLayers, steps, store)
 
 
 def test_after_close_parameters_are_tensors_with_their_values(store: Path) -> None:
