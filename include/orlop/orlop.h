@@ -444,9 +444,13 @@ ORLOP_API orlop_status orlop_drain(orlop_engine *engine, int32_t timeout_ms);
  * and states that are in host memory, are copied beside it. It exists once its manifest does, which is renamed into
  * place when everything it names is on the drive; until then what was in that directory before still counts. */
 
+enum {
+  ORLOP_SAVE_TRAINED_ONLY = 1u /* frozen parameters are left out: to be loaded with ORLOP_LOAD_COMMON_ONLY */
+};
+
 typedef struct orlop_save_params {
   uint32_t struct_size;
-  uint32_t reserved;
+  uint32_t flags; /* ORLOP_SAVE_* */
   const char *directory;   /* made if it is not there (its parent must be); a checkpoint in it is replaced */
   const char *client_json; /* a JSON object of the caller's own, given back by orlop_checkpoint_describe; NULL: {} */
   const char *const *replaced_directories; /* removed with all they hold once this checkpoint is complete: so that at
@@ -467,7 +471,8 @@ ORLOP_API orlop_status orlop_checkpoint_save_begin(orlop_engine *engine, const o
 
 enum {
   ORLOP_LOAD_PARAMS_ONLY = 1u,    /* parameters; masters take their values, moments, counters and groups stay */
-  ORLOP_LOAD_REGISTERED_ONLY = 2u /* what the checkpoint has beyond the registered parameters is left out */
+  ORLOP_LOAD_REGISTERED_ONLY = 2u, /* what the checkpoint has beyond the registered parameters is left out */
+  ORLOP_LOAD_COMMON_ONLY = 4u     /* that, and registered parameters that it does not have stay as they are, with their states */
 };
 
 typedef struct orlop_load_params {

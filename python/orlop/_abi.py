@@ -149,7 +149,7 @@ class Stats(Structure):
 class SaveParams(Structure):
     _fields_ = [
         ("struct_size", c_uint32),
-        ("reserved", c_uint32),
+        ("flags", c_uint32),
         ("directory", c_char_p),
         ("client_json", c_char_p),
         ("replaced_directories", POINTER(c_char_p)),

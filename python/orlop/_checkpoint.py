@@ -23,7 +23,8 @@ from torch import Tensor
 
 from . import _imported, _log, _native, _rng
 from ._client_state import decode, encode
-from ._enums import LOAD_PARAMS_ONLY, LOAD_REGISTERED_ONLY
+from ._enums import LOAD_COMMON_ONLY, LOAD_PARAMS_ONLY, LOAD_REGISTERED_ONLY, SAVE_TRAINED_ONLY
+from ._parameters import is_frozen, tied_names
 from .errors import CorruptError, InvalidArgumentError, NotFoundError, OrlopError, TransferError
 
 if TYPE_CHECKING:
@@ -68,10 +69,17 @@ def goes_on_after(engine: Engine, error: Exception) -> bool:
     return True
 
 
-def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> None:
+def begin(
+    engine: Engine,
+    save_dir: str | os.PathLike[str],
+    tag: str,
+    client_state: Any,
+    save_latest: bool,
+    exclude_frozen: bool,
+) -> None:
     """Writes what only Python knows and lets the engine begin with the rest; `engine._save` is it from then on."""
-    directory = _directory(save_dir, "save_checkpoint") / _checked_tag(tag)
-    state, tensors = _collect(engine, client_state)
+    directory = directory_of(save_dir, tag, "save_checkpoint")
+    state, tensors = _collect(engine, client_state, exclude_frozen)
     directory.mkdir(parents=True, exist_ok=True)
     save = Save(directory, directory / f"client-{uuid.uuid4()}.safetensors")
     try:
@@ -85,11 +93,17 @@ def begin(engine: Engine, save_dir: str | os.PathLike[str], tag: str, client_sta
     latest = str(directory.parent / LATEST) if save_latest else None
     engine._save = save  # before the engine begins: Ctrl-C may come in between
     try:
-        engine._native.save_begin(str(directory), json.dumps(client), replaced, latest, rate)
+        flags = SAVE_TRAINED_ONLY if exclude_frozen else 0
+        engine._native.save_begin(str(directory), json.dumps(client), replaced, latest, rate, flags)
     except OrlopError:
         engine._save = None
         save.abandon()
         raise
+
+
+def directory_of(folder: str | os.PathLike[str], tag: str, call: str) -> Path:
+    """Where a checkpoint is. Raises InvalidArgumentError for what cannot be one's folder or tag."""
+    return _directory(folder, call) / _checked_tag(tag)
 
 
 def _directory(given: Any, call: str) -> Path:
@@ -120,8 +134,10 @@ def _superseded(directory: Path, keep: int | None, updates_latest: bool) -> list
     return [str(manifest.parent) for manifest in manifests[: max(0, len(manifests) + len(spared) - keep)]]
 
 
-def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _collect(engine: Engine, client_state: Any, exclude_frozen: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     scheduler = engine.lr_scheduler
+    frozen = _frozen_names(engine)
+    left_out = frozen if exclude_frozen else set()
     values = {
         "global_steps": engine.global_steps,
         "skipped_steps": engine.skipped_steps,
@@ -130,12 +146,22 @@ def _collect(engine: Engine, client_state: Any) -> tuple[dict[str, Any], dict[st
         "optimizer_states": None if engine._torch_update is None else engine._torch_update.states(),
         "lr_scheduler": scheduler.state_dict() if hasattr(scheduler, "state_dict") else None,
         "rng": _rng.states(),
-        "buffers": engine._own_tensors(),
-        "shapes": {parameter.name: list(parameter.shape) for parameter in engine._registered},
+        "buffers": {name: tensor for name, tensor in engine._own_tensors().items() if name not in left_out},
+        "shapes": {p.name: list(p.shape) for p in engine._registered if p.name not in left_out},
+        "tied": tied_names(engine.module),
+        "frozen": sorted(frozen - left_out),
         "client_state": {} if client_state is None else client_state,
     }
     tensors: dict[str, Tensor] = {}
     return {name: encode(value, tensors, name) for name, value in values.items()}, tensors
+
+
+def _frozen_names(engine: Engine) -> set[str]:
+    """Of parameters that are not trained, whether the engine has them or torch."""
+    own = engine._own_tensors().items()
+    return {parameter.name for parameter in engine._registered if parameter.is_frozen} | {
+        name for name, tensor in own if is_frozen(tensor)
+    }
 
 
 def imported_state(shapes: dict[str, list[int]]) -> dict[str, str]:
@@ -269,13 +295,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CorruptError(f"load_checkpoint: on {path}: {error}; load an older checkpoint") from None
 
 
-def begin_load(engine: Engine, saved: Saved, with_states: bool) -> None:
-    """Lets the engine begin, unless the two do not fit."""
-    flags = 0 if with_states else LOAD_PARAMS_ONLY
+def begin_load(engine: Engine, saved: Saved, with_states: bool, strict: bool) -> None:
+    """Lets the engine begin, unless the two do not fit; without `strict` only what both have must."""
+    flags = (0 if with_states else LOAD_PARAMS_ONLY) | (0 if strict else LOAD_COMMON_ONLY)
     if saved.has_states:
-        _raise_differences(_differences(engine, saved, with_states), "it is of another model")
+        found = _parameter_differences(engine, saved, strict) + _other_differences(engine, saved, strict)
+        _raise_differences(found + _group_differences(engine, saved, with_states), "it is of another model")
     else:
-        found = _parameter_differences(engine, saved) + _imported.differences(engine, saved)
+        found = _parameter_differences(engine, saved, strict) + _imported.differences(engine, saved, strict)
         _raise_differences(found, "what was imported is not what the model has (see orlop import --help)")
         saved.values["buffers"] = _imported.buffers(engine, saved)
         flags |= LOAD_REGISTERED_ONLY
@@ -288,35 +315,40 @@ def _raise_differences(found: list[str], why: str) -> None:
         raise InvalidArgumentError(f"load_checkpoint: {len(found)} differences: {why}: {list_of_some}")
 
 
-def _parameter_differences(engine: Engine, saved: Saved) -> list[str]:
+def _parameter_differences(engine: Engine, saved: Saved, strict: bool) -> list[str]:
     shapes = saved.values["shapes"]
     found = []
     for parameter in engine._registered:
         shape = shapes.get(parameter.name)
         if shape is None:
-            found.append(f'"{parameter.name}" is not in the checkpoint')
+            if strict:
+                found.append(f'"{parameter.name}" is not in the checkpoint')
         elif shape != list(parameter.shape):
             found.append(f'"{parameter.name}" has the shape {tuple(parameter.shape)}, {tuple(shape)} was saved')
     return found
 
 
-def _differences(engine: Engine, saved: Saved, with_states: bool) -> list[str]:
-    found = _parameter_differences(engine, saved)
-    shapes, buffers = saved.values["shapes"], saved.values["buffers"]
-    ours = engine._own_tensors()
-    names = {parameter.name for parameter in engine._registered}
-    found += [f'"{name}" is only in the checkpoint' for name in shapes if name not in names]
-    found += [f'buffer "{name}" is not in the checkpoint' for name in ours if name not in buffers]
-    found += [f'buffer "{name}" is only in the checkpoint' for name in buffers if name not in ours]
+def _other_differences(engine: Engine, saved: Saved, strict: bool) -> list[str]:
+    shapes, buffers, ours = saved.values["shapes"], saved.values["buffers"], engine._own_tensors()
+    found = []
+    if strict:
+        names = {parameter.name for parameter in engine._registered}
+        found += [f'"{name}" is only in the checkpoint' for name in shapes if name not in names]
+        found += [f'buffer "{name}" is not in the checkpoint' for name in ours if name not in buffers]
+        found += [f'buffer "{name}" is only in the checkpoint' for name in buffers if name not in ours]
     found += [
         f'buffer "{name}" has the shape {tuple(ours[name].shape)}, {tuple(buffers[name].shape)} was saved'
         for name in ours.keys() & buffers.keys()
         if ours[name].shape != buffers[name].shape
     ]
-    groups, saved_groups = len(engine._optimizer.param_groups), len(saved.values["groups"])
-    if with_states and groups != saved_groups:
-        found.append(f"the optimizer has {groups} groups, {saved_groups} were saved")
     return found
+
+
+def _group_differences(engine: Engine, saved: Saved, with_states: bool) -> list[str]:
+    groups, saved_groups = len(engine._optimizer.param_groups), len(saved.values["groups"])
+    if not with_states or groups == saved_groups:
+        return []
+    return [f"the optimizer has {groups} groups, {saved_groups} were saved"]
 
 
 def restore(engine: Engine, saved: Saved, with_states: bool, with_scheduler: bool) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from . import _log, _native
 from ._dtypes import DTYPES
 from ._enums import Plane
+from ._parameters import tied_names
 from ._safetensors import DTYPES as NAMED
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _NAMES = {native: name for name, (_, native, _) in NAMED.items()}
 _TORCH = {_NAMES[native]: dtype for dtype, native in DTYPES.items()}
 
 
-def differences(engine: Engine, saved: Saved) -> list[str]:
+def differences(engine: Engine, saved: Saved, strict: bool) -> list[str]:
     """What keeps it from being loaded, beside names that are missing and shapes."""
     dtypes = {param["name"]: param["dtype"] for param in saved.description["params"]}
     found = [
@@ -28,22 +29,17 @@ def differences(engine: Engine, saved: Saved) -> list[str]:
         for parameter in engine._registered
         if dtypes.get(parameter.name, _NAMES[parameter.dtype]) != _NAMES[parameter.dtype]
     ]
-    registered, own, tied = {p.name for p in engine._registered}, engine._own_tensors(), _tied_names(engine)
+    registered, own, tied = {p.name for p in engine._registered}, engine._own_tensors(), tied_names(engine.module)
     for name, shape in saved.values["shapes"].items():
         if name in tied:
-            found.append(f'"{name}" is only in the checkpoint: the model ties it to "{tied[name]}"')
+            if strict:
+                found.append(f'"{name}" is only in the checkpoint: the model ties it to "{tied[name]}"')
         elif name not in registered and name not in own:
-            found.append(f'"{name}" is only in the checkpoint')
+            if strict:
+                found.append(f'"{name}" is only in the checkpoint')
         elif name in own and list(own[name].shape) != shape:
             found.append(f'buffer "{name}" has the shape {tuple(own[name].shape)}, {tuple(shape)} was imported')
     return found
-
-
-def _tied_names(engine: Engine) -> dict[str, str]:
-    """Names of parameters that have another one, under which the engine knows them."""
-    first: dict[int, str] = {}
-    named = engine.module.named_parameters(remove_duplicate=False)
-    return {name: first[id(tensor)] for name, tensor in named if first.setdefault(id(tensor), name) != name}
 
 
 def buffers(engine: Engine, saved: Saved) -> dict[str, Tensor]:

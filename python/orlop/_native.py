@@ -346,9 +346,16 @@ class NativeEngine:
     # ---- Checkpoints ----
 
     def save_begin(
-        self, directory: str, client_json: str, replaced: list[str], latest_file: str | None, bytes_per_second: int
+        self,
+        directory: str,
+        client_json: str,
+        replaced: list[str],
+        latest_file: str | None,
+        bytes_per_second: int,
+        flags: int,
     ) -> None:
         params = sized(SaveParams)
+        params.flags = flags
         params.directory, params.client_json = os.fsencode(directory), client_json.encode()
         names = [os.fsencode(name) for name in replaced]
         params.replaced_directories = (c_char_p * len(names))(*names)

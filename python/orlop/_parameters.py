@@ -203,6 +203,18 @@ def _unit_path(name: str, modules: dict[str, nn.Module]) -> str:
     return ".".join(parts)
 
 
+def is_frozen(tensor: Tensor) -> bool:
+    """Whether it is a parameter that requires no gradient."""
+    return isinstance(tensor, nn.Parameter) and not tensor.requires_grad
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Names of parameters that have another one, under which an engine knows them, each with that one."""
+    first: dict[int, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(tensor)] for name, tensor in named if first.setdefault(id(tensor), name) != name}
+
+
 Layout = list[tuple[str, nn.Parameter]]
 
 

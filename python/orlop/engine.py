@@ -22,7 +22,7 @@ from . import _checkpoint, _log
 from ._enums import DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
-from ._parameters import Parameter, check_layout, half_precision, layout_of
+from ._parameters import Parameter, check_layout, half_precision, is_frozen, layout_of
 from ._timeline import Timeline
 from ._torch_update import TorchUpdate
 from ._units import Units, is_in_backward
@@ -383,10 +383,16 @@ class Engine(nn.Module):
 
     # ---- Parameters and states ----
 
-    def module_state_dict(self) -> dict[str, Tensor]:
-        """The module's state: full tensors on the CPU, their own copies. Shared parameters share memory here, too."""
-        copies: dict[int, Tensor] = {id(stored.tensor): self._value_of(stored) for stored in self._stored()}
+    def module_state_dict(self, exclude_frozen_parameters: bool = False) -> dict[str, Tensor]:
+        """The module's state: full tensors on the CPU, their own copies. Shared parameters share memory here, too.
+
+        exclude_frozen_parameters: leave out parameters that require no gradient.
+        """
         state = self.module.state_dict(keep_vars=True)
+        if exclude_frozen_parameters:
+            state = {name: tensor for name, tensor in state.items() if not is_frozen(tensor)}
+        wanted = {id(tensor) for tensor in state.values()}
+        copies = {id(p.tensor): self._value_of(p) for p in self._stored() if id(p.tensor) in wanted}
         for tensor in state.values():
             if id(tensor) not in copies:
                 copies[id(tensor)] = tensor.detach().cpu().clone()
@@ -462,9 +468,10 @@ class Engine(nn.Module):
 
         That is parameters, masters, moments, the loss scale, counters, optimizer groups, the lr scheduler, the module's
         buffers, the random number generators of Python, torch and numpy, and `client_state`: a dict of JSON values and
-        tensors. States on NVMe are not copied: the store keeps them until the directory is deleted. Frozen parameters
-        are saved in any case, `exclude_frozen_parameters` or not. With `save_latest`
-        the file `<save_dir>/latest` names this checkpoint once it is complete.
+        tensors. States on NVMe are not copied: the store keeps them until the directory is deleted. With
+        `exclude_frozen_parameters` frozen parameters are left out: such a checkpoint is loaded into a model that has
+        them already, with `load_module_strict=False`. With `save_latest` the file `<save_dir>/latest` names this
+        checkpoint once it is complete.
 
         Returns when the checkpoint is on the drive; with "orlop.checkpoint.background" when it has begun, and it is
         completed by a later `step()`, save, load or `close()`. "orlop.checkpoint.keep" bounds how many are kept. Raises
@@ -472,8 +479,6 @@ class Engine(nn.Module):
         "orlop.checkpoint.on_failure" is "continue".
         """
         self._check_usable()
-        if exclude_frozen_parameters:
-            _log.logger.info("save_checkpoint: on exclude_frozen_parameters: frozen parameters are saved, too")
         if self._flow.backwards or self._flow.taken:
             _log.logger.warning(
                 "save_checkpoint: the gradients of the micro-batches since the last update are not saved: training "
@@ -482,11 +487,13 @@ class Engine(nn.Module):
         self._finish_save(wait=True)
         with self._timeline.phase("checkpoint"):
             name = f"global_step{self.global_steps}" if tag is None else str(tag)
-            return self._save_as(save_dir, name, client_state, save_latest)
+            return self._save_as(save_dir, name, client_state, save_latest, exclude_frozen_parameters)
 
-    def _save_as(self, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool) -> bool:
+    def _save_as(
+        self, save_dir: str | os.PathLike[str], tag: str, client_state: Any, save_latest: bool, exclude_frozen: bool
+    ) -> bool:
         try:
-            _checkpoint.begin(self, save_dir, tag, client_state, save_latest)
+            _checkpoint.begin(self, save_dir, tag, client_state, save_latest, exclude_frozen)
         except OSError as error:
             if not _checkpoint.goes_on_after(self, error):
                 raise
@@ -522,8 +529,10 @@ class Engine(nn.Module):
         """Goes on from `<load_dir>/<tag>`, by default the latest one.
 
         Where states live, budgets, queues and drives may be others than when it was saved; the model and the
-        optimizer's groups must be the same. Without `load_optimizer_states`, or with `load_module_only`, only
-        parameters and buffers are loaded, and masters take their values. Every byte is compared with its checksum.
+        optimizer's groups must be the same. Without `load_module_strict` what only the model or only the checkpoint has
+        stays as it is; shapes and types must agree in any case. Without `load_optimizer_states`, or with
+        `load_module_only`, only parameters and buffers are loaded, and masters take their values. Every byte is
+        compared with its checksum.
 
         What `orlop import` made has parameters alone: masters take their values, moments and counters begin at 0, and
         groups, scheduler and random numbers stay, as do, with a warning, buffers that it does not have.
@@ -532,10 +541,10 @@ class Engine(nn.Module):
         NotFoundError, CorruptError, or InvalidArgumentError with the list of differences for another model.
         """
         self._check_usable()
-        if custom_load_fn is not None or not load_module_strict:
+        if custom_load_fn is not None:
             raise UnsupportedError(
-                "load_checkpoint: on custom_load_fn and load_module_strict=False: the model must be the one that was "
-                "saved; change parameters afterwards with load_module_state_dict"
+                "load_checkpoint: on custom_load_fn: parameters are loaded by the engine, wherever it keeps them; "
+                "change them afterwards with load_module_state_dict"
             )
         self._finish_save(wait=True)
         directory = _checkpoint.find(load_dir, tag)
@@ -543,7 +552,7 @@ class Engine(nn.Module):
             return None, None
         saved = _checkpoint.Saved(directory)
         with_states = load_optimizer_states and not load_module_only
-        _checkpoint.begin_load(self, saved, with_states)
+        _checkpoint.begin_load(self, saved, with_states, load_module_strict)
         try:
             self._native.checkpoint_wait(wait=True)
         except KeyboardInterrupt:
@@ -564,9 +573,9 @@ class Engine(nn.Module):
 
     def _set_own_tensors(self, saved: dict[str, Tensor]) -> None:
         ours = self._own_tensors()
-        for name, tensor in saved.items():
+        for name in ours.keys() & saved.keys():
             with torch.no_grad():
-                ours[name].copy_(tensor)
+                ours[name].copy_(saved[name])
 
     # ---- Seeing ----
 

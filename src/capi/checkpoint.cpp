@@ -91,6 +91,11 @@ Result<zero3::SaveOptions> options_of(const orlop_save_params& given) {
   TRY(not_null(kCall, "its directory", given.directory));
   zero3::SaveOptions options;
   options.directory = given.directory;
+  if ((given.flags & ~static_cast<uint32_t>(ORLOP_SAVE_TRAINED_ONLY)) != 0) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on {} (flags {:#x}): only ORLOP_SAVE_TRAINED_ONLY (1) is known", kCall,
+                given.directory, given.flags);
+  }
+  if ((given.flags & ORLOP_SAVE_TRAINED_ONLY) != 0) options.what = zero3::SaveWhat::trained;
   if (given.client_json != nullptr) options.client_json = given.client_json;
   if (given.replaced_count != 0) TRY(not_null(kCall, "the list of replaced directories", given.replaced_directories));
   for (uint64_t i = 0; i < given.replaced_count; ++i) {
@@ -100,6 +105,16 @@ Result<zero3::SaveOptions> options_of(const orlop_save_params& given) {
   if (given.latest_file != nullptr) options.latest_file = given.latest_file;
   options.bytes_per_second = given.bytes_per_second;
   return options;
+}
+
+Result<zero3::Match> match_of(const char* call, const orlop_load_params& given) {
+  constexpr uint32_t kKnown = ORLOP_LOAD_PARAMS_ONLY | ORLOP_LOAD_REGISTERED_ONLY | ORLOP_LOAD_COMMON_ONLY;
+  if ((given.flags & ~kKnown) != 0) {
+    return fail(ORLOP_INVALID_ARGUMENT, "{}: on {} (flags {:#x}): only ORLOP_LOAD_PARAMS_ONLY (1), "
+                "ORLOP_LOAD_REGISTERED_ONLY (2) and ORLOP_LOAD_COMMON_ONLY (4) are known", call, given.directory, given.flags);
+  }
+  if ((given.flags & ORLOP_LOAD_COMMON_ONLY) != 0) return zero3::Match::common;
+  return (given.flags & ORLOP_LOAD_REGISTERED_ONLY) != 0 ? zero3::Match::registered : zero3::Match::all;
 }
 
 }  // namespace
@@ -119,14 +134,10 @@ orlop_status orlop_checkpoint_load_begin(orlop_engine* engine, const orlop_load_
   return with_engine(kCall, engine, [&](zero3::Engine& e) -> Result<> {
     TRY_ASSIGN(const orlop_load_params given, capi::read_struct(kCall, params));
     TRY(not_null(kCall, "its directory", given.directory));
-    if ((given.flags & ~static_cast<uint32_t>(ORLOP_LOAD_PARAMS_ONLY | ORLOP_LOAD_REGISTERED_ONLY)) != 0) {
-      return fail(ORLOP_INVALID_ARGUMENT, "{}: on {} (flags {:#x}): only ORLOP_LOAD_PARAMS_ONLY (1) and "
-                  "ORLOP_LOAD_REGISTERED_ONLY (2) are known", kCall, given.directory, given.flags);
-    }
+    TRY_ASSIGN(const zero3::Match match, match_of(kCall, given));
     const bool is_params_only = (given.flags & ORLOP_LOAD_PARAMS_ONLY) != 0;
-    const bool is_registered_only = (given.flags & ORLOP_LOAD_REGISTERED_ONLY) != 0;
     return e.load_begin(given.directory, is_params_only ? zero3::LoadWhat::parameters : zero3::LoadWhat::everything,
-                        is_registered_only ? zero3::Match::registered : zero3::Match::all);
+                        match);
   });
 }
 

@@ -90,12 +90,15 @@ struct EngineStats {
   double unit_copy_seconds = 0;
 };
 
+enum class SaveWhat : std::uint8_t { everything, trained };  // trained: frozen parameters are left out
+
 struct SaveOptions {
   std::string directory;               // made if it is not there, in one that is
   std::string client_json;             // of whoever embeds the engine; an object, or empty
   std::vector<std::string> replaced;   // directories of checkpoints to remove once this one is complete
   std::string latest_file;             // gets the name of the directory once it is complete; may be empty
   std::uint64_t bytes_per_second = 0;  // 0: as fast as possible
+  SaveWhat what = SaveWhat::everything;
 };
 
 class Engine {
@@ -186,7 +189,7 @@ class Engine {
   [[nodiscard]] bool applies_anything(bool is_own_scale) const;
   Result<> step(double loss_scale, bool is_own_scale);
   Result<> skip(std::uint32_t id, bool is_own_scale);
-  [[nodiscard]] Manifest manifest_now() const;
+  [[nodiscard]] Manifest manifest_now(SaveWhat what) const;
   void make_way_for_changes();
   Result<> settle_save(Result<> outcome);
   Result<> finish_save();

@@ -16,9 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The blocks of the update come first, then the frozen units, cut alike.
-std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Block>& blocks, const Update& update,
-                                     kernels::Optimizer optimizer) {
+// The blocks of the update, in its order.
+std::vector<SavedBlock> updated_blocks(const UnitPlan& units, const std::vector<Block>& blocks, const Update& update,
+                                       kernels::Optimizer optimizer) {
   std::vector<SavedBlock> saved;
   for (std::uint32_t i = 0; i < blocks.size(); ++i) {
     SavedBlock block;
@@ -29,6 +29,11 @@ std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Bl
     block.is_adopted = update.is_adopted(i);
     saved.push_back(std::move(block));
   }
+  return saved;
+}
+
+// Frozen units in memory, cut alike.
+void append_frozen(const UnitPlan& units, std::vector<SavedBlock>& saved) {
   for (std::uint32_t unit = 0; unit < units.units.size(); ++unit) {
     if (units.units[unit].training == Training::trainable || units.units[unit].home == Home::store) continue;
     const Range whole = used_part(units.units[unit].content, 0, 1);
@@ -39,7 +44,6 @@ std::vector<SavedBlock> saved_blocks(const UnitPlan& units, const std::vector<Bl
       saved.push_back(std::move(block));
     }
   }
-  return saved;
 }
 
 void take_stored(Manifest& manifest, swap::StoredStates stored) {
@@ -77,7 +81,7 @@ std::vector<std::string> ids_of(const std::vector<std::string>& directories, con
 
 }  // namespace
 
-Manifest Engine::manifest_now() const {
+Manifest Engine::manifest_now(SaveWhat what) const {
   const Committed& c = *committed_;
   Manifest manifest;
   manifest.id = random_uuid();
@@ -92,10 +96,12 @@ Manifest Engine::manifest_now() const {
   for (const Unit& unit : c.units.units) manifest.units.push_back(unit.dtype);
   for (std::uint32_t id = 0; id < params_.size(); ++id) {
     const ParamSpec& p = params_[id];
+    if (what == SaveWhat::trained && p.training == Training::frozen) continue;
     const Placement& place = c.units.placements[id];
     manifest.params.push_back({p.name, p.dtype, p.numel, p.training, place.unit, place.offset});
   }
-  manifest.blocks = saved_blocks(c.units, c.blocks, *c.update, manifest.optimizer);
+  manifest.blocks = updated_blocks(c.units, c.blocks, *c.update, manifest.optimizer);
+  if (what == SaveWhat::everything) append_frozen(c.units, manifest.blocks);
   manifest.data_file = fmt::format("rank{}-{}.states", manifest.rank, manifest.id);
   return manifest;
 }
@@ -113,7 +119,7 @@ Result<> Engine::save_begin(const SaveOptions& options) {
   if (options_.checksums == swap::Checksums::left_out || options_.arithmetic == Arithmetic::left_out) {
     return fail(ORLOP_UNSUPPORTED, "save checkpoint: on {}: the engine was opened without checksums", options.directory);
   }
-  Manifest manifest = manifest_now();
+  Manifest manifest = manifest_now(options.what);
   TRY_ASSIGN(manifest.client, client_of("save checkpoint", options.client_json));
   TRY_ASSIGN(const std::string directory, make_directory(options.directory));
   const swap::CheckpointRef ref{manifest.id, manifest_path(directory, manifest.rank), swap::device_of(directory).value_or(0), {}, false};

@@ -19,6 +19,7 @@ std::vector<std::string> differences(const Manifest& manifest, std::span<const P
   for (const ParamSpec& param : params) {
     const auto at = saved.find(param.name);
     if (at == saved.end()) {
+      if (match == Match::common) continue;
       found.push_back(fmt::format("\"{}\" is not in the checkpoint", param.name));
       continue;
     }
@@ -32,7 +33,7 @@ std::vector<std::string> differences(const Manifest& manifest, std::span<const P
     }
     saved.erase(at);
   }
-  if (match == Match::registered) return found;
+  if (match != Match::all) return found;
   std::vector<std::string> missing;
   for (const auto& [name, param] : saved) missing.push_back(fmt::format("\"{}\" is only in the checkpoint", name));
   std::sort(missing.begin(), missing.end());
@@ -75,7 +76,10 @@ Result<std::unique_ptr<Restore>> Restore::open(const std::string& directory, int
   TRY(check_same_model(manifest, parts.params, match, directory));
   std::unordered_map<std::string, std::uint32_t> numbers;
   for (std::uint32_t i = 0; i < manifest.params.size(); ++i) numbers.emplace(manifest.params[i].name, i);
-  for (const ParamSpec& param : parts.params) restore->saved_of_.push_back(numbers.at(param.name));
+  for (const ParamSpec& param : parts.params) {
+    const auto at = numbers.find(param.name);
+    restore->saved_of_.push_back(at == numbers.end() ? std::nullopt : std::optional(at->second));
+  }
   return restore;
 }
 
@@ -92,36 +96,45 @@ Result<> Restore::run_all(const RestoreTarget& target, const std::atomic<bool>& 
   return {};
 }
 
-Result<> Restore::restore_block(const RestoreTarget& target, std::uint32_t index) {
+// Those that the checkpoint has.
+std::vector<Restore::Part> Restore::parts_of(const RestoreTarget& target, std::uint32_t index) const {
   const Block& block = target.parts.blocks[index];
+  std::vector<Part> parts;
+  for (const std::uint32_t id : target.parts.plan.units[block.unit].params) {
+    const std::uint64_t offset = target.parts.plan.placements[id].offset;
+    const Range part = intersect({offset, offset + target.parts.params[id].numel}, block.range);
+    if (part.empty() || !saved_of_[id]) continue;
+    parts.push_back({id, {part.begin - offset, part.end - offset}, index, part.begin - block.range.begin});
+  }
+  return parts;
+}
+
+Result<> Restore::restore_block(const RestoreTarget& target, std::uint32_t index) {
+  const std::vector<Part> parts = parts_of(target, index);
+  if (parts.empty()) return {};
   return target.states.access(index, swap::Change::modified, [&](const swap::BlockMemory& memory) -> Result<> {
     target.update.adopt(index, memory);
     target.update.mark_modified();
-    for (const std::uint32_t id : target.parts.plan.units[block.unit].params) {
-      const std::uint64_t offset = target.parts.plan.placements[id].offset;
-      const Range part = intersect({offset, offset + target.parts.params[id].numel}, block.range);
-      if (part.empty()) continue;
-      TRY(restore_part(target, {id, {part.begin - offset, part.end - offset}, index, part.begin - block.range.begin},
-                       memory));
-    }
+    for (const Part& part : parts) TRY(restore_part(target, part, memory));
     return {};
   });
 }
 
 Result<> Restore::restore_part(const RestoreTarget& target, const Part& part, const swap::BlockMemory& memory) {
   const Dtype dtype = target.parts.params[part.id].dtype;
-  TRY(saved_->read(saved_of_[part.id], kSavedParam, part.elements,
+  const std::uint32_t saved = *saved_of_[part.id];
+  TRY(saved_->read(saved, kSavedParam, part.elements,
                    params_of(target.parts, part.block, memory) + part.in_block * bytes_of(dtype)));
   if (target.parts.params[part.id].training == Training::frozen) return {};
   for (const swap::Plane plane : swap::kPlanes) {
     if (!planes_of(dtype, target.parts.optimizer).contains(plane)) continue;
     std::byte* const into = memory.as<std::byte>(plane) + part.in_block * swap::element_bytes(plane);
     if (plane == swap::Plane::master) {
-      TRY(saved_->read_master(saved_of_[part.id], part.elements, reinterpret_cast<float*>(into)));
+      TRY(saved_->read_master(saved, part.elements, reinterpret_cast<float*>(into)));
     } else if (!manifest().has_states) {
       std::memset(into, 0, part.elements.size() * swap::element_bytes(plane));
     } else {
-      TRY(saved_->read(saved_of_[part.id], saved_plane(plane), part.elements, into));
+      TRY(saved_->read(saved, saved_plane(plane), part.elements, into));
     }
   }
   return {};
@@ -132,7 +145,8 @@ Result<> Restore::restore_frozen(const RestoreTarget& target) {
     const ParamSpec& param = target.parts.params[id];
     const Placement& place = target.parts.plan.placements[id];
     if (param.training == Training::trainable || target.parts.plan.units[place.unit].home == Home::store) continue;
-    TRY(saved_->read(saved_of_[id], kSavedParam, {0, param.numel},
+    if (!saved_of_[id]) continue;
+    TRY(saved_->read(*saved_of_[id], kSavedParam, {0, param.numel},
                       target.parts.buffers.host_params(place.unit) + place.offset * bytes_of(param.dtype)));
   }
   return {};
@@ -141,12 +155,13 @@ Result<> Restore::restore_frozen(const RestoreTarget& target) {
 Result<> Restore::run_params(const RestoreTarget& target, const std::atomic<bool>& cancel) {
   std::vector<std::byte> values;
   for (std::uint32_t id = 0; id < target.parts.params.size(); ++id) {
+    if (!saved_of_[id]) continue;
     const ParamSpec& param = target.parts.params[id];
     for (std::uint64_t begin = 0; begin < param.numel; begin += kBlockElements) {
       if (cancel) return fail(ORLOP_CANCELLED, "load checkpoint: on \"{}\": cancelled", param.name);
       const Range part{begin, std::min(begin + kBlockElements, param.numel)};
       values.resize(part.size() * bytes_of(param.dtype));
-      TRY(saved_->read(saved_of_[id], kSavedParam, part, values.data()));
+      TRY(saved_->read(*saved_of_[id], kSavedParam, part, values.data()));
       TRY(target.planes.write(id, Plane::param, part, param.dtype, values.data()));
     }
   }

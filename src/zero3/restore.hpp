@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@
 namespace orlop::zero3 {
 
 enum class LoadWhat : std::uint8_t { everything, parameters };
-enum class Match : std::uint8_t { all, registered };  // registered: what else the checkpoint has is left out
+// registered: what else the checkpoint has is left out; common: and what it does not have stays as it is.
+enum class Match : std::uint8_t { all, registered, common };
 
 // ORLOP_INVALID_ARGUMENT with the list of differences between what was saved and what is registered.
 Result<> check_same_model(const Manifest& manifest, std::span<const ParamSpec> params, Match match,
@@ -46,12 +48,13 @@ class Restore {
  private:
   Restore() = default;
   struct Part;  // of a parameter, within one block of the target
+  [[nodiscard]] std::vector<Part> parts_of(const RestoreTarget& target, std::uint32_t block) const;
   Result<> restore_block(const RestoreTarget& target, std::uint32_t block);
   Result<> restore_part(const RestoreTarget& target, const Part& part, const swap::BlockMemory& memory);
   Result<> restore_frozen(const RestoreTarget& target);
 
   std::unique_ptr<SavedCheckpoint> saved_;
-  std::vector<std::uint32_t> saved_of_;  // by id: its number in the manifest
+  std::vector<std::optional<std::uint32_t>> saved_of_;  // by id: its number in the manifest
 };
 
 }  // namespace orlop::zero3

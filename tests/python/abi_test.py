@@ -102,6 +102,8 @@ def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -
             "UNIT_STORED",
             "LOAD_PARAMS_ONLY",
             "LOAD_REGISTERED_ONLY",
+            "LOAD_COMMON_ONLY",
+            "SAVE_TRAINED_ONLY",
             "RECLAIM_DRY_RUN",
         )
     }

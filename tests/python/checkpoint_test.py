@@ -89,9 +89,7 @@ def test_resumed_training_equals_uninterrupted(precision: str, saved: str, loade
         expected = everything(engine)
     with start(saved, tmp_path, **changes) as engine:
         train(engine, 3)
-        assert engine.save_checkpoint(
-            tmp_path / "checkpoints", client_state={"note": 3}, exclude_frozen_parameters=True
-        )
+        assert engine.save_checkpoint(tmp_path / "checkpoints", client_state={"note": 3})
         train(engine, 1)
     with start(loaded, tmp_path, **changes) as engine:
         train(engine, 2)
@@ -100,6 +98,39 @@ def test_resumed_training_equals_uninterrupted(precision: str, saved: str, loade
         assert client == {"note": 3}
         train(engine, 3)
         assert everything(engine) == expected
+
+
+@pytest.mark.parametrize("tier", ["cpu", "nvme"])
+def test_frozen_parameters_may_be_left_out(tier: str, tmp_path: Path) -> None:
+    with start(tier, tmp_path) as engine:
+        train(engine, 2)
+        engine.save_checkpoint(tmp_path, exclude_frozen_parameters=True)
+        train(engine, 2)
+        expected = everything(engine)
+    with start(tier, tmp_path) as engine:
+        with pytest.raises(orlop.InvalidArgumentError, match='"scale" is not in the checkpoint'):
+            engine.load_checkpoint(tmp_path)
+        engine.load_checkpoint(tmp_path, load_module_strict=False)
+        train(engine, 2)
+        assert everything(engine) == expected
+
+
+def test_what_only_the_model_or_the_checkpoint_has_can_be_passed_over(tmp_path: Path) -> None:
+    with start("cpu", tmp_path) as engine:
+        train(engine, 2)
+        engine.save_checkpoint(tmp_path)
+        saved = {name: engine.read_plane(name, "exp_avg") for name in ("first.weight", "second.bias")}
+    model = Model()
+    model.third = nn.Linear(5, 5)
+    del model.scale
+    model.scale = 1
+    model.norm = nn.BatchNorm1d(37, affine=False, track_running_stats=False)
+    before = values(model.third)
+    with orlop.initialize(model=model, config=config())[0] as engine:
+        engine.load_checkpoint(tmp_path, load_module_strict=False)
+        assert values(model.third).keys() == before.keys()
+        assert all(torch.equal(value, before[name]) for name, value in values(model.third).items())
+        assert all(torch.equal(engine.read_plane(name, "exp_avg"), value) for name, value in saved.items())
 
 
 SCRIPT = """

@@ -27,8 +27,9 @@ Result<> save(Engine& engine, const fs::path& directory, std::vector<std::string
   return testing::save(engine, {directory.string(), R"({"note": "mine"})", std::move(replaced), "", 0});
 }
 
-Result<> load(Engine& engine, const fs::path& directory, LoadWhat what = LoadWhat::everything) {
-  TRY(engine.load_begin(directory.string(), what));
+Result<> load(Engine& engine, const fs::path& directory, LoadWhat what = LoadWhat::everything,
+              Match match = Match::all) {
+  TRY(engine.load_begin(directory.string(), what, match));
   return engine.checkpoint_wait(-1);
 }
 
@@ -146,6 +147,80 @@ TEST(Checkpoint, KeepsWhatItSavedWhileTrainingGoesOn) {
     EXPECT_EQ(engine->digest().value(), trained);
     ASSERT_TRUE(load(*engine, checkpoints.path() / "a"));
     EXPECT_EQ(engine->digest().value(), saved);
+  }
+}
+
+Result<> save_what_is_trained(Engine& engine, const fs::path& directory) {
+  SaveOptions options;
+  options.directory = directory.string();
+  options.what = SaveWhat::trained;
+  return testing::save(engine, std::move(options));
+}
+
+TEST(Checkpoint, MayLeaveFrozenParametersOut) {
+  const auto params = model_with_frozen(Dtype::bf16);
+  for (const std::string stored : {"none", "states", "parameters"}) {
+    const TemporaryDirectory nvme;
+    const TemporaryDirectory checkpoints;
+    std::string config = stored == "none" ? "{}" : nvme_config(nvme.path());
+    if (stored == "parameters") config.insert(config.find("\"offload_optimizer"), R"("offload_param": {"device": "nvme"}, )");
+    std::uint64_t expected = 0;
+    {
+      const auto engine = open(config, params);
+      write_initial(*engine, params);
+      train_steps(*engine, params, 0, 1);
+      ASSERT_TRUE(save(*engine, checkpoints.path() / "all"));
+      ASSERT_TRUE(save_what_is_trained(*engine, checkpoints.path() / "trained"));
+      if (stored == "none") EXPECT_LT(file_bytes(checkpoints.path() / "trained") + 500'000, file_bytes(checkpoints.path() / "all"));
+      train_steps(*engine, params, 1, 3);
+      expected = engine->digest().value();
+    }
+    EXPECT_EQ(SavedCheckpoint::open((checkpoints.path() / "trained").string(), 0).value()->manifest().params.size(), 5u);
+    const auto engine = open(config, params);
+    write_initial(*engine, params);
+    const auto refused = load(*engine, checkpoints.path() / "trained");
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("\"adapter.base\" is not in the checkpoint"));
+    const auto loaded = load(*engine, checkpoints.path() / "trained", LoadWhat::everything, Match::common);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    train_steps(*engine, params, 1, 3);
+    EXPECT_EQ(engine->digest().value(), expected) << stored;
+  }
+}
+
+std::vector<float> plane_of(Engine& engine, std::uint32_t id, Plane plane, std::uint64_t count) {
+  std::vector<float> values(count);
+  EXPECT_TRUE(engine.read_plane(id, plane, {0, count}, Dtype::f32, values.data()));
+  return values;
+}
+
+TEST(Checkpoint, WhatOnlyTheModelOrTheCheckpointHasCanBePassedOver) {
+  const TemporaryDirectory checkpoints;
+  for (const Dtype dtype : {Dtype::bf16, Dtype::f16}) {
+    const std::string config = config_of(dtype, nullptr);
+    const auto saved_params = small_model(dtype);
+    const auto saved = open(config, saved_params);
+    write_initial(*saved, saved_params);
+    train_steps(*saved, saved_params, 0, 2);
+    ASSERT_TRUE(save(*saved, checkpoints.path() / "c"));
+
+    auto params = saved_params;
+    params[4].name = "another";  // shares a unit with none, "other.bias" does
+    params[3].name = "other.bias";
+    const auto engine = open(config, params);
+    write_initial(*engine, params);
+    train_steps(*engine, params, 7, 8);
+    const auto before = plane_of(*engine, 3, Plane::exp_avg, 33);
+    const auto master = plane_of(*engine, 4, Plane::master, 1000);
+    const auto loaded = load(*engine, checkpoints.path() / "c", LoadWhat::everything, Match::common);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(plane_of(*engine, 3, Plane::exp_avg, 33), before);
+    EXPECT_EQ(plane_of(*engine, 4, Plane::master, 1000), master);
+    for (const Plane plane : {Plane::master, Plane::exp_avg, Plane::exp_avg_sq}) {
+      EXPECT_EQ(plane_of(*engine, 1, plane, 1000), plane_of(*saved, 1, plane, 1000));
+    }
+    ASSERT_TRUE(load(*engine, checkpoints.path() / "c", LoadWhat::parameters, Match::common));
+    EXPECT_EQ(plane_of(*engine, 4, Plane::master, 1000), master);
   }
 }
 
