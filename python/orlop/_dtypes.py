@@ -14,6 +14,7 @@ DTYPES: dict[torch.dtype, DType] = {  # that parameters can have
 
 BY_NAME: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """As a configuration names them."""
+
 TORCH_TYPES = {native: dtype for dtype, native in DTYPES.items()}
 STORED: dict[str, torch.dtype] = {  # that are read from safetensors files and written to them
     "F64": torch.float64,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import orlop as _orlop
 
-from . import _version, accelerator, comm, inference, launcher, moe, ops, pipe, runtime, utils
+from . import _version, accelerator, checkpoint, comm, inference, launcher, moe, ops, pipe, runtime, utils
 from . import comm as dist
 from ._arguments import add_config_arguments
 from ._initialize import initialize

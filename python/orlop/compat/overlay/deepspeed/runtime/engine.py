@@ -11,9 +11,9 @@ from orlop import Config, InvalidArgumentError, Optimizer
 from torch import Tensor, nn
 
 from ..ops.adam import FusedAdam
-from ._engine_facts import EngineFacts
 from .base_optimizer import DeepSpeedOptimizer
 from .bf16_optimizer import BF16_Optimizer
+from .checkpointing_of_engine import CheckpointingEngine
 from .dataloader import DeepSpeedDataLoader
 from .fp16.fused_optimizer import FP16_Optimizer
 from .fp16.unfused_optimizer import FP16_UnfusedOptimizer
@@ -21,7 +21,7 @@ from .zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from .zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
 
-class DeepSpeedEngine(EngineFacts):
+class DeepSpeedEngine(CheckpointingEngine):
     """A model that trains on the Orlop engine, used as DeepSpeed's is.
 
     A micro-batch is what lies between two calls of `step()`, however many backward passes that was. Every
@@ -88,6 +88,10 @@ class DeepSpeedEngine(EngineFacts):
         self._micro_steps_at_update = self.micro_steps
         if isinstance(self._optimizer, DeepSpeedOptimizer):
             self._optimizer.overflow = not self._step_applied
+
+    def _begin_update(self) -> None:
+        self._micro_steps_at_update = self.micro_steps
+        self._tell_boundary()
 
     def _check_may_step(self) -> None:
         assert self._inside != "no_sync", "It is illegal to call Engine.step() inside no_sync context manager"
