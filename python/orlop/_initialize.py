@@ -33,7 +33,7 @@ from ._torch_update import TorchUpdate, check_runnable
 from ._units import Units
 from .config import Config, ConfigSource
 from .engine import Engine, check_unclaimed
-from .errors import ConfigError, NoSpaceError, OutOfOrderError
+from .errors import ConfigError, NoSpaceError, OutOfOrderError, UnsupportedError
 from .lr_schedules import schedule_maker
 from .optimizer import Groups, Optimizer, block_of, client_of, groups_of
 
@@ -156,8 +156,17 @@ def _set_precision(model: nn.Module, config: Config) -> None:
         cast_parameters(model, torch.bfloat16)
     else:
         check_unscaled(model)
+        _check_autocast(config)
     if config.get("data_types.buffer_dtype"):
         cast_buffers(model, BY_NAME[config.get("data_types.buffer_dtype")])
+
+
+def _check_autocast(config: Config) -> None:
+    if config.get("torch_autocast.enabled") and config.get("torch_autocast.dtype") == "fp16":
+        raise UnsupportedError(
+            'initialize: on "torch_autocast.dtype" ("fp16"): small fp16 gradients vanish unless the loss is scaled, '
+            'which "fp16": {"enabled": true} does; write that, or "bf16" here'
+        )
 
 
 def _choose_optimizer(

@@ -95,6 +95,7 @@ class Engine(nn.Module):
         self._save: _checkpoint.Save | None = None
         self._timeline = Timeline(config)
         self._casts_inputs = self.fp16_enabled() and bool(config.get("fp16.auto_cast"))
+        self._autocast_dtype = torch.bfloat16 if config.get("torch_autocast.enabled") else None
         self.train(module.training)
         _engines.add(self)
 
@@ -115,16 +116,24 @@ class Engine(nn.Module):
     # ---- Training ----
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16."""
+        """The wrapped module's forward; with fp16.auto_cast floating-point inputs become fp16.
+
+        With torch_autocast it runs inside torch.autocast, whatever autocast the program is in.
+        """
         if self._casts_inputs:
             args, kwargs = half_precision(args), half_precision(kwargs)
         self._timeline.note_inputs(self.module, args, kwargs)
         self._forwards += 1
         try:
-            with self._timeline.phase("forward"), self._forward_pass():
+            with self._timeline.phase("forward"), self._forward_pass(), self._autocast():
                 return self.module(*args, **kwargs)
         finally:
             self._forwards -= 1
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self._autocast_dtype)
 
     @property
     def is_in_pass(self) -> bool:

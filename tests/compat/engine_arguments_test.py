@@ -90,8 +90,6 @@ def test_numbers_as_programs_write_them() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"fp16": {"enabled": True}, "bf16": {"enabled": True}}, "fp16.*bf16|bf16.*fp16"),
-        ({"train_batch_size": 7}, "train_batch_size.*is not"),
         ({"optimizer": {"type": "NoSuchThing"}}, "NoSuchThing.*there is none"),
         ({"optimizer": {"type": "AdamW", "params": {"max_grad_norm": 1.0}}}, "gradient_clipping"),
     ],
@@ -99,6 +97,28 @@ def test_numbers_as_programs_write_them() -> None:
 def test_what_cannot_be_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(orlop.ConfigError, match=sentence):
         engine_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"fp16": {"enabled": True}, "bf16": {"enabled": True}}, "bfloat16 and fp16 modes cannot be"),
+        ({"train_batch_size": 7}, "train_batch_size is not equal to micro_batch_per_gpu .* 7 != 4"),
+        (
+            {"managed_gradient_accumulation": False, "zero_optimization": {"stage": 1, "overlap_comm": True}},
+            "overlap_comm only with ZeRO stage 2",
+        ),
+    ],
+)
+def test_what_deepspeed_asserts_is_asserted(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        engine_of(**changes)
+
+
+@pytest.mark.parametrize("word", ["max", "sum"])
+def test_gradients_are_joined_in_a_known_way(word: str) -> None:
+    with pytest.raises(ValueError, match="gradient_allreduce_op"):
+        engine_of(stage=3, gradient_allreduce_op=word)
 
 
 def test_every_call_says_so_on_the_logger() -> None:
@@ -305,6 +325,23 @@ def test_a_scheduler_object_needs_its_optimizer() -> None:
     scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.AdamW(net.parameters()), 1)
     with pytest.raises(AssertionError, match="scheduler"):
         deepspeed.initialize(model=net, lr_scheduler=scheduler, config=config())
+
+
+def test_the_configurations_scheduler_is_stepped_with_updates_that_were_applied() -> None:
+    block = {"type": "WarmupLR", "params": {"warmup_min_lr": 0, "warmup_max_lr": 0.01, "warmup_num_steps": 4}}
+    block["params"]["warmup_type"] = "linear"
+    engine, _, _, scheduler = deepspeed.initialize(
+        model=model(), config=config(precision="fp16", stage=2, accumulation=2, scheduler=block)
+    )
+    assert type(scheduler) is deepspeed.runtime.lr_schedules.WarmupLR
+    rates = []
+    for factor in (1, float("inf"), 1):
+        for batch in batches(2):
+            engine.backward(loss_of(engine, batch) * factor)
+            engine.step()
+        rates.append(scheduler.get_last_lr()[0])
+    assert rates[0] == rates[1] < rates[2] == engine.get_lr()[0]
+    engine.destroy()
 
 
 # ---- The data ----

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orlop
 import pytest
-from engine_models import engine_of, offloaded, plain_losses, train
+import torch
+from engine_models import LEARNING, batches, engine_of, loss_of, model, offloaded, plain_losses, train
 
 UPDATES = 10
 # Relative. In 16 bits a parameter that lies between two values may be rounded to the other one: the norm, which decides
@@ -31,3 +33,26 @@ def test_the_losses_are_those_of_plain_torch(
     assert losses == pytest.approx(expected, rel=TOLERANCE[precision])
     assert losses[-1] < losses[0]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_autocast_is_torchs(stage: int) -> None:
+    engine = engine_of(stage=stage, torch_autocast={"enabled": True, "dtype": "bfloat16"}, gradient_clipping=0)
+    plain = model()
+    optimizer = torch.optim.AdamW(plain.parameters(), **LEARNING)
+    expected = []
+    for batch in batches(UPDATES):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(plain, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        expected.append(loss.item())
+    assert train(engine, UPDATES) == pytest.approx(expected, rel=1e-5)
+    assert engine.module.first.weight.dtype == torch.float32 and engine(batches(1)[0][0]).dtype == torch.bfloat16
+    engine.destroy()
+
+
+def test_autocast_in_fp16_has_no_loss_scale() -> None:
+    with pytest.raises(orlop.UnsupportedError, match="fp16"):
+        engine_of(torch_autocast={"enabled": True, "dtype": "float16"})

@@ -48,7 +48,11 @@ def initialize(
     assert model is not None, "deepspeed.initialize requires a model"
     logger.info("DeepSpeed info: version=%s, which is Orlop %s under DeepSpeed's names", __version__, orlop.__version__)
     comm.init_distributed(dist_init_required=dist_init_required)
-    raw = _raw_config(args, config, config_params)
+    checked = DeepSpeedConfig(_source(args, config, config_params), mpu)
+    checked.check_for_engine()
+    if checked.log_level is not None:
+        logger.setLevel(checked.log_level.upper())
+    raw = checked.given
     resolved = orlop.Config(_for_the_engine(raw))
     parameters = None if model_parameters is None else _listed(model_parameters)
     chosen = _optimizer(optimizer, parameters, raw, resolved)
@@ -65,16 +69,12 @@ def initialize(
     return engine, engine.optimizer, engine.training_dataloader, engine.lr_scheduler
 
 
-def _raw_config(args: Any, config: Any, config_params: Any) -> dict[str, Any]:
-    """The configuration as it was given, checked as DeepSpeed checks it."""
+def _source(args: Any, config: Any, config_params: Any) -> Any:
+    """The configuration, from wherever it was given."""
     given = (config, config_params, getattr(args, "deepspeed_config", None), getattr(args, "deepscale_config", None))
     source = next((source for source in given if source is not None), None)
     assert source is not None, "deepspeed.initialize requires a configuration: config=, or --deepspeed_config"
-    settings = DeepSpeedConfig(source)
-    settings.check_for_engine()
-    if settings.log_level is not None:
-        logger.setLevel(settings.log_level.upper())
-    return settings.given
+    return source
 
 
 def _for_the_engine(raw: dict[str, Any]) -> dict[str, Any]:

@@ -318,6 +318,9 @@ class DeepSpeedConfig:
     def check_for_engine(self) -> None:
         """What `deepspeed.initialize` refuses besides: raises AssertionError and NotImplementedError."""
         self.zero_config.check_buckets()
+        assert (
+            self.managed_gradient_accumulation or not self.zero_config.overlap_comm or self.zero_optimization_stage > 1
+        ), "managed_gradient_accumulation=False supports ZeRO overlap_comm only with ZeRO stage 2 and 3"
         bf16 = self.bfloat16_config
         assert bf16.bf16_master_weights_and_grads or not bf16.bf16_optimizer_states, (
             "bf16_optimizer_states requires bf16_master_weights_and_grads"

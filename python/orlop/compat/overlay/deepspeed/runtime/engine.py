@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from orlop import Config, InvalidArgumentError, Optimizer
@@ -202,6 +202,45 @@ class DeepSpeedEngine(CheckpointingEngine):
             self.global_rank,
             bool(self.setting("dataloader_drop_last")),
         )
+
+    # ---- Memory and compilation ----
+
+    def empty_partition_cache(self) -> None:
+        """Gives up the memory of parameters that live in the store and that no module is using."""
+        self._units.evict_idle()
+
+    def offload_states(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError."""
+        raise NotImplementedError(
+            "DeepSpeedEngine.offload_states is not provided by Orlop: states are where offload_optimizer and "
+            "offload_param put them, all the time; to free a GPU's memory destroy() the engine after save_checkpoint()"
+        )
+
+    def reload_states(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError."""
+        raise NotImplementedError(
+            "DeepSpeedEngine.reload_states is not provided by Orlop: nothing was offloaded for a time"
+        )
+
+    def compile(  # type: ignore[override]
+        self,
+        backend: Any = "inductor",
+        compile_kwargs: dict[str, Any] | None = None,
+        schedule: Any = None,
+        compiled_autograd_enabled: bool = False,
+    ) -> None:
+        """Lets torch compile the wrapped module's forward."""
+        if schedule is not None or compiled_autograd_enabled:
+            raise NotImplementedError(
+                "DeepSpeedEngine.compile: on schedule and compiled_autograd_enabled: DeepCompile and compiled autograd "
+                "are not provided by Orlop; leave them out"
+            )
+        self.module.compile(backend=backend, **(compile_kwargs or {}))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `compile` has been called."""
+        return self.module._compiled_call_impl is not None
 
     # ---- The loss scale ----
 
