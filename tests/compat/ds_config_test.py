@@ -158,6 +158,9 @@ def test_tags_are_compared_as_one_word_says() -> None:
     assert not config(checkpoint={"tag_validation": "Ignore"}).checkpoint_tag_validation_enabled
     with pytest.raises(DeepSpeedConfigError, match="invalid tag_validation value of FOO"):
         config(checkpoint={"tag_validation": "foo"})
+    assert config(checkpoint={"parallel_write": {"pipeline_stage": True}}).checkpoint_parallel_write_pipeline
+    with pytest.raises(DeepSpeedConfigError, match="value of 'x' is invalid, expecting: true or false"):
+        config(checkpoint={"parallel_write": {"pipeline_stage": "x"}})
 
 
 def test_optimizer_and_scheduler_are_read_by_name_and_parameters() -> None:
@@ -178,7 +181,9 @@ def test_blocks_without_checks_have_their_defaults() -> None:
     assert found.activation_checkpointing_config.cpu_checkpointing
     assert found.activation_checkpointing_config.number_checkpoints is None
     assert found.flops_profiler_config.enabled and found.flops_profiler_config.profile_step == 1
+    assert found.wall_clock_breakdown and not config().wall_clock_breakdown
     assert found.aio_config["queue_depth"] == 4 and found.aio_config["block_size"] == 1048576
+    assert config(aio={"thread_count": 3}).aio_config["intra_op_parallelism"] == 3
 
 
 @pytest.mark.parametrize(

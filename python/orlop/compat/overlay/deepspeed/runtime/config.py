@@ -60,6 +60,7 @@ _AIO = {
     "overlap_events": True,
     "use_gds": False,
 }
+_OLD_AIO_NAMES = {"thread_count": "intra_op_parallelism", "num_threads": "intra_op_parallelism"}
 _FLOPS_PROFILER = {
     "enabled": False,
     "recompute_fwd_factor": 0.0,
@@ -191,6 +192,22 @@ def get_checkpoint_tag_validation_mode(checkpoint_params: dict[str, Any]) -> str
     return mode
 
 
+def get_checkpoint_parallel_write_pipeline(checkpoint_params: dict[str, Any]) -> bool:
+    """checkpoint.parallel_write.pipeline_stage. Raises DeepSpeedConfigError for what is no boolean."""
+    value = (checkpoint_params.get("parallel_write") or {}).get("pipeline_stage", False)
+    if not isinstance(value, bool):
+        raise DeepSpeedConfigError(
+            f"checkpoint::parallel_write::pipeline_stage value of '{value}' is invalid, expecting: true or false"
+        )
+    return value
+
+
+def _aio_config(block: dict[str, Any]) -> dict[str, Any]:
+    """The block with its defaults; the old names of intra_op_parallelism stand for it, as they do in the engine."""
+    given = {_OLD_AIO_NAMES.get(name, name): value for name, value in block.items()}
+    return Block(_AIO, given).repr()
+
+
 class DeepSpeedConfig:
     """A configuration, checked as DeepSpeed checks it.
 
@@ -222,13 +239,14 @@ class DeepSpeedConfig:
         )
         self.activation_checkpointing_config = Block(_ACTIVATION_CHECKPOINTING, given.get("activation_checkpointing"))
         self.flops_profiler_config = Block(_FLOPS_PROFILER, given.get("flops_profiler"))
-        self.aio_config = Block(_AIO, given.get("aio")).repr()
+        self.aio_config = _aio_config(given.get("aio") or {})
         self._read_checkpoint(given.get(keys.CHECKPOINT) or {})
 
     def _read_checkpoint(self, block: dict[str, Any]) -> None:
         mode = get_checkpoint_tag_validation_mode(block)
         self.checkpoint_tag_validation_enabled = mode != "IGNORE"
         self.checkpoint_tag_validation_fail = mode == "FAIL"
+        self.checkpoint_parallel_write_pipeline = get_checkpoint_parallel_write_pipeline(block)
         self.load_universal_checkpoint = block.get(keys.LOAD_UNIVERSAL_CHECKPOINT, False)
         self.use_node_local_storage = block.get(keys.USE_NODE_LOCAL_STORAGE_CHECKPOINT, False)
         self.checkpoint_config = {"tag_validation": mode, "checkpoint_serialization": True, "writer": None} | {
@@ -247,7 +265,7 @@ class DeepSpeedConfig:
         self.disable_allgather = get_disable_allgather(given)
         self.managed_gradient_accumulation = get_managed_gradient_accumulation(given)
         self.steps_per_print = get_steps_per_print(given)
-        self.wall_clock_breakdown = get_wall_clock_breakdown(given)
+        self.wall_clock_breakdown = get_wall_clock_breakdown(given) or self.flops_profiler_config.enabled
         self.memory_breakdown = get_memory_breakdown(given)
         self.dump_state = get_dump_state(given)
         self.log_level = get_log_level(given)
