@@ -172,7 +172,7 @@ typedef enum orlop_plane {
   ORLOP_PLANE_MASTER = 1,     /* its fp32 value: equal to PARAM for fp32, joined from param + lo for bf16 */
   ORLOP_PLANE_EXP_AVG = 2,    /* Adam's first moment m, Lion's moment; fp32 */
   ORLOP_PLANE_EXP_AVG_SQ = 3, /* Adam's second moment v, Adagrad's sum of squares; fp32 */
-  ORLOP_PLANE_GRAD = 4        /* the accumulated gradient, fp32 on reading; valid from grad_ready until step */
+  ORLOP_PLANE_GRAD = 4        /* the accumulated gradient, times the loss scale; valid from grad_ready until step */
 } orlop_plane;
 
 enum {
@@ -288,8 +288,10 @@ ORLOP_API orlop_status orlop_unit_reshard(orlop_engine *engine, uint32_t unit, i
 /* Copies `count` elements from `first` on of a plane to or from host memory, converting between fp32, bf16 and fp16
  * (round to nearest even). Writing MASTER sets the PARAM plane too (bf16: round half up of the fp32 value, the rest
  * in the lo plane, exactly); writing PARAM sets the master to that value. MASTER, EXP_AVG and EXP_AVG_SQ are read
- * from and written to wherever they live; blocks for that I/O. Errors: ORLOP_INVALID_ARGUMENT (range, plane of a
- * frozen parameter), ORLOP_OUT_OF_ORDER (before commit, during a step), I/O errors. */
+ * from and written to wherever they live; blocks for that I/O. GRAD is kept in the parameter's type with one micro-batch,
+ * in fp32 with several; the step uses what has been written to it, its norm included. Errors: ORLOP_INVALID_ARGUMENT
+ * (range, plane of a frozen parameter), ORLOP_OUT_OF_ORDER (before commit, during a step, GRAD when none has been taken
+ * since the last step), I/O errors. */
 ORLOP_API orlop_status orlop_param_read(orlop_engine *engine, uint32_t id, int32_t plane, uint64_t first,
                                         uint64_t count, int32_t dtype, void *destination);
 ORLOP_API orlop_status orlop_param_write(orlop_engine *engine, uint32_t id, int32_t plane, uint64_t first,

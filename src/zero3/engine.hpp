@@ -164,6 +164,7 @@ class Engine {
   Result<> expect_ready(const char* what) const;
   bool is_external() const;
   Result<> expect_unit(const char* what, std::uint32_t unit) const;
+  Result<> write_grad(std::uint32_t id, Range range, Dtype dtype, const void* source);
   Result<> expect_stored_unit(const char* what, std::uint32_t unit) const;
   void choose_homes();
   Result<> expect_param(const char* what, std::uint32_t id) const;

@@ -105,16 +105,24 @@ Result<> Engine::read_plane(std::uint32_t id, Plane plane, Range range, Dtype dt
   return stop_if_failed(committed_->planes->read(id, plane, range, dtype, destination));
 }
 
+// Between a backward pass and the step; after the last micro-batch also of a parameter that took no part in it.
+Result<> Engine::write_grad(std::uint32_t id, Range range, Dtype dtype, const void* source) {
+  GradFlow& grads = *committed_->grads;
+  if (!grads.has_gradient(id) && !grads.may_update()) {
+    return fail(ORLOP_OUT_OF_ORDER, "write parameter: on the gradient of \"{}\": none was taken since the last step",
+                params_[id].name);
+  }
+  grads.replace(id, range, source, dtype);
+  return {};
+}
+
 Result<> Engine::write_plane(std::uint32_t id, Plane plane, Range range, Dtype dtype, const void* source) {
   const std::lock_guard lock(mutex_);
   constexpr const char* kWhat = "write parameter";
   TRY(expect_ready(kWhat));
   TRY(expect_param(kWhat, id));
   TRY(expect_range(kWhat, id, plane, range));
-  if (plane == Plane::grad) {
-    return fail(ORLOP_INVALID_ARGUMENT, "{}: on the gradient of \"{}\": gradients come through orlop_grad_ready",
-                kWhat, params_[id].name);
-  }
+  if (plane == Plane::grad) return write_grad(id, range, dtype, source);
   make_way_for_changes();
   if (committed_->snapshot) committed_->snapshot->await_all_copied();
   const std::uint32_t unit = committed_->units.placements[id].unit;

@@ -69,6 +69,16 @@ void GradFlow::take(std::uint32_t id, const void* gradient, Dtype dtype) {
   entry.summarized = is_last;
 }
 
+void GradFlow::replace(std::uint32_t id, Range range, const void* values, Dtype dtype) {
+  Entry& entry = entries_[id];
+  if (!entry.taken) fill_zero(id);
+  const Dtype to = destination_dtype(id);
+  cpu_adam::grad_intake(isa_, cpu_adam::Intake::store, grad_type_of(to), destination(id) + range.begin * bytes_of(to),
+                        grad_type_of(dtype), values, static_cast<std::size_t>(range.size()), nullptr);
+  entry.taken = true;
+  entry.summarized = false;
+}
+
 bool GradFlow::end_micro_batch() {
   const bool was_last = is_last_micro_batch();
   ++micro_batch_;

@@ -36,6 +36,9 @@ class GradFlow {
   // Holds for the micro-batch under way and those that follow.
   void set_boundary(Boundary boundary) { boundary_ = boundary; }
 
+  // Gives elements of a gradient other values, from host memory; of one that never came the others are zero.
+  void replace(std::uint32_t id, Range range, const void* values, Dtype dtype);
+
   // Ends a micro-batch; true when it was the last.
   bool end_micro_batch();
 

@@ -114,6 +114,25 @@ TEST(GradFlow, AParameterWithoutAGradientCountsAsZero) {
   EXPECT_EQ(flow.stored(0)[0], 0.f);
 }
 
+TEST(GradFlow, AReplacedGradientIsSummedAnewAndLaterOnesAreAdded) {
+  Flow flow(2);
+  const auto first = flow.random_gradient(0, 4);
+  const std::vector<float> ones(first.size(), 1.f);
+  flow->take(0, first.data(), Dtype::f32);
+  flow->end_micro_batch();
+  flow->replace(0, {10, 20}, ones.data(), Dtype::f32);
+  EXPECT_EQ(flow.stored(0)[9], first[9]);
+  EXPECT_EQ(flow.stored(0)[10], 1.f);
+  flow->take(0, ones.data(), Dtype::f32);
+  EXPECT_EQ(flow.stored(0)[19], 2.f);
+  flow->end_micro_batch();
+  const std::vector<float> infinite(1, std::numeric_limits<float>::infinity());
+  flow->replace(0, {3, 4}, infinite.data(), Dtype::f32);
+  EXPECT_EQ(flow->total().first_not_finite, 0u);
+  flow->replace(0, {0, ones.size()}, ones.data(), Dtype::f32);
+  EXPECT_EQ(flow->total().norm, std::sqrt(100'000.0));
+}
+
 TEST(GradFlow, AGradientThatCameOnlyInAnEarlierMicroBatchCounts) {
   Flow flow(2);
   const auto early = flow.random_gradient(0, 4);

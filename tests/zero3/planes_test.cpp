@@ -72,6 +72,23 @@ TEST_P(PlanesOf, GradientsAreThoseThatWereTaken) {
   for (std::size_t i = 0; i < 33; ++i) EXPECT_NEAR(stored[i], gradient[i], std::abs(gradient[i]) / 128);
 }
 
+TEST_P(PlanesOf, AGradientWrittenIsTheOneThatAStepUses) {
+  const std::vector<float> values(33, 0.5f);
+  EXPECT_EQ(engine_->write_plane(3, Plane::grad, {0, 33}, Dtype::f32, values.data()).error().status, ORLOP_OUT_OF_ORDER)
+      << "of a micro-batch that has not begun";
+  const auto gradient = random_values(33, 3, 1.f);
+  ASSERT_TRUE(engine_->grad_ready(3, gradient.data(), Dtype::f32, {}));
+  ASSERT_TRUE(engine_->backward_end());
+  write(3, Plane::grad, 0, values);
+  write(2, Plane::grad, 5, {2.f});  // took no part in it
+  EXPECT_EQ(read(3, Plane::grad, {0, 33}), values);
+  EXPECT_EQ(read(2, Plane::grad, {4, 7}), (std::vector<float>{0.f, 2.f, 0.f}));
+  ASSERT_TRUE(engine_->step_begin(1.0));
+  const auto report = engine_->step_wait(-1);
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->grad_norm, std::sqrt(33 * 0.25 + 4));
+}
+
 INSTANTIATE_TEST_SUITE_P(DtypesAndTiers, PlanesOf,
                          ::testing::Combine(::testing::Values(Dtype::f32, Dtype::bf16, Dtype::f16), ::testing::Bool()),
                          [](const auto& instance) {
