@@ -7,6 +7,7 @@ find real tensors, in the order in which they would without, so that the values 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -22,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import _heap
 from ._dtypes import DTYPES
-from ._parked import Parked, away, parked, plain_torch
+from ._parked import InMemory, Keep, Parked, Source, away, bytes_of, parked, plain_torch
 from ._scratch import Scratch
 from ._units import is_in_backward
 from .config import Config, ConfigSource
@@ -83,6 +84,12 @@ class Init:
     inside the block NoSpaceError when the drive or its budget is full, with nothing lost: what is in memory stays.
     """
 
+    scatters = False
+    """Whether parameters whose values stay in memory look empty after the block, too, as DeepSpeed's do. Nothing is
+    copied: `GatheredParameters` shows them."""
+    plain_dtype: torch.dtype | None = None
+    """What parameters are converted to without a configuration; None: they stay as they are made."""
+
     def __init__(
         self,
         module: nn.Module | None = None,
@@ -116,10 +123,13 @@ class Init:
             raise ConfigError("zero.Init: the configuration is given twice: keep one of config_dict_or_path and config")
         self.enabled = enabled
         self._scratch: Scratch | None = None
+        self._checks_changes = False
         if not enabled:
             return
-        resolved = Config(config_dict_or_path if config is None else config)
-        self._dtype = _dtype_of(dtype, resolved)
+        given = config_dict_or_path if config is None else config
+        resolved = Config(given)
+        self._dtype = _dtype_of(dtype if dtype is not None or given is not None else self.plain_dtype, resolved)
+        self._checks_changes = bool(resolved.get("zero_optimization.enable_sanity_checks"))
         self._folder = _folder_of(remote_device, resolved)
         self._limit = resolved.get("orlop.memory.nvme")
         if module is not None:
@@ -139,9 +149,17 @@ class Init:
 
     def park(self, parameter: nn.Parameter) -> Parked:
         """Notes a parameter that is built now."""
-        found = Parked(parameter, self._scratch)
-        found.wanted = self._dtype
+        found = Parked(parameter, self._keep)
+        found.wanted, found.checks_changes = self._dtype, self._checks_changes
+        found.mark()
         return found
+
+    @property
+    def _keep(self) -> Keep:
+        scratch = self._scratch
+        if scratch is None:
+            return InMemory if self.scatters else None
+        return lambda values: _put_into(scratch, values)
 
     def __enter__(self) -> Init:
         if self.enabled:
@@ -155,6 +173,11 @@ class Init:
     ) -> None:
         if self.enabled:
             _building.end(failed=kind is not None)
+
+
+def _put_into(scratch: Scratch, values: Tensor) -> Source:
+    on_cpu = values.cpu()
+    return scratch.keep(bytes_of(on_cpu))
 
 
 class _Bringing(TorchFunctionMode):
@@ -223,6 +246,17 @@ class _Building:
         self._present_bytes = 0
         _finish(modules, leaves=not failed)
 
+    def suspend(self) -> list[Init]:
+        """Ends every block for now; gives what `resume` begins anew."""
+        blocks = list(self._blocks)
+        while self._blocks:
+            self.end(failed=False)
+        return blocks
+
+    def resume(self, blocks: list[Init]) -> None:
+        for block in blocks:
+            self.begin(block)
+
     def _note_parameter(self, module: nn.Module, _name: str, parameter: Any) -> None:
         if threading.get_ident() == self._thread:
             self._modules.add(module)
@@ -283,6 +317,16 @@ _building = _Building()
 def is_building() -> bool:
     """Whether a model is being built inside `zero.Init`."""
     return bool(_building)
+
+
+@contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """Outside every block of `zero.Init` that a program is in: what has been built until now is complete."""
+    blocks = _building.suspend()
+    try:
+        yield
+    finally:
+        _building.resume(blocks)
 
 
 def _finish(modules: Iterable[nn.Module], leaves: bool) -> None:

@@ -17,6 +17,7 @@ from ._dtypes import BY_NAME
 from ._enums import DeviceKind, OptimizerKind
 from ._hooks import GradientFlow
 from ._init import bring_what_stays, end_building, is_building
+from ._leaf_modules import set_configured
 from ._native import NativeEngine
 from ._parameters import (
     Parameter,
@@ -29,6 +30,7 @@ from ._parameters import (
     parameters_of,
 )
 from ._parked import away, bytes_on_drive
+from ._partitioned import mark_whole
 from ._torch_update import TorchUpdate, check_runnable
 from ._units import Units
 from .config import Config, ConfigSource
@@ -111,6 +113,7 @@ def build(
     check_memory(model)
     check_unclaimed("initialize", model)  # before anything of it is changed
     _set_precision(model, config)
+    set_configured(model, config)
     groups, client = _choose_optimizer(model, optimizer, model_parameters) if trains else ([{"params": []}], None)
     parameters = parameters_of(model, groups, trains)
     native = _open(config, parameters, _block(config, client) if trains else _EXTERNAL)
@@ -120,13 +123,16 @@ def build(
         engine_optimizer = engine_class.optimizer_class(config, client)(native, flow, groups, client)
         _check_drive_budget(native, config, parameters)
         native.commit()
-        _move_in(native, model, parameters, units)
+        _move_in(native, parameters, units)
         bring_what_stays(model, (parameter.tensor for parameter in parameters))
+        if engine_class.scatters(config):
+            _scatter(model, config, parameters, units)
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
     except BaseException:
         _move_out(native, parameters, units)
         raise
     end_building(model)
+    units.attach(model)
     if not trains:
         flow.tell_boundary(False)  # passes come and go, and no update
     flow.on_taken = units.note_gradient if units else None
@@ -225,12 +231,33 @@ def _check_drive_budget(native: NativeEngine, config: Config, parameters: list[P
         )
 
 
-def _move_in(native: NativeEngine, model: nn.Module, parameters: list[Parameter], units: Units) -> None:
-    units.take(model, parameters)
+def _move_in(native: NativeEngine, parameters: list[Parameter], units: Units) -> None:
+    units.take(parameters)
     for parameter in parameters:
         if not units.has(parameter):
             parameter.move_in(native)
     _heap.give_back()  # what they took before
+
+
+def _scatter(model: nn.Module, config: Config, parameters: list[Parameter], units: Units) -> None:
+    """Lets large parameters look empty between their uses, and all of them say where their values are."""
+    units.scatter(_large(config, parameters))
+    for tensor in model.parameters():
+        if not units.is_of(tensor):
+            mark_whole(tensor)
+
+
+def _large(config: Config, parameters: list[Parameter]) -> list[Parameter]:
+    """Those with values in memory that are not left there for being small, by the rule that the store follows, too."""
+    small = int(config.get("zero_optimization.stage3_param_persistence_threshold"))
+    room = int(config.get("zero_optimization.stage3_model_persistence_threshold"))
+    large = []
+    for parameter in parameters:
+        if parameter.numel <= min(small, room):
+            room -= parameter.numel
+        elif parameter.address:
+            large.append(parameter)
+    return large
 
 
 def _move_out(native: NativeEngine, parameters: list[Parameter], units: Units) -> None:

@@ -15,12 +15,19 @@ from ._dtypes import DTYPES
 from ._enums import PARAM_FROZEN, PARAM_HELD, DType, Plane
 from ._native import NativeEngine
 from ._parked import away, convert, plain_torch, shape_of
+from ._partitioned import mark
 from .errors import InvalidArgumentError, OutOfOrderError, UnsupportedError
 
 MAX_GROUPS = 1024
 
 # They compute with the parameters of their children without calling them.
-USE_THEIR_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_USE_THEIR_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+LEAF = "_z3_leaf"  # a module's attribute, as DeepSpeed has it: true where a program says the same of it
+
+
+def uses_its_children(module: nn.Module) -> bool:
+    """Whether the parameters within a module are needed while it runs, whichever module of it runs."""
+    return isinstance(module, _USE_THEIR_CHILDREN) or bool(getattr(module, LEAF, False))
 
 
 @dataclass
@@ -71,11 +78,21 @@ class Parameter:
             source = source.clone()
         native.write(self.number, plane, 0, self.numel, DTYPES[source.dtype], source.data_ptr())
 
+    def read(self, native: NativeEngine, plane: Plane, dtype: torch.dtype) -> Tensor:
+        """A plane's values as a CPU tensor of the parameter's shape."""
+        values = torch.empty(self.shape, dtype=dtype)
+        native.read(self.number, plane, self.numel, DTYPES[dtype], values.data_ptr())
+        return values
+
     def move_out(self) -> None:
         """Gives the tensor memory of torch's own with the same values, and every alias of it, too."""
         address, self.address = self.address, 0
-        if self.tensor.data_ptr() != address:
-            return  # somebody replaced it
+        if self.tensor.data_ptr() == address:  # else somebody replaced it
+            self._leave_memory()
+        if hasattr(self.tensor, "ds_id"):
+            mark(self.tensor, self.shape, self.tensor.detach().reshape(-1), None)
+
+    def _leave_memory(self) -> None:
         ours = self.tensor.data.untyped_storage()
         theirs = self.tensor.detach().clone(memory_format=torch.contiguous_format)
         if hasattr(ours, "_swap_data_ptr_") and theirs.untyped_storage().nbytes() == ours.nbytes():
@@ -188,8 +205,7 @@ def _held(model: nn.Module) -> set[Tensor]:
     return {
         tensor
         for module in model.modules()
-        if not isinstance(module, USE_THEIR_CHILDREN)
-        and any(True for child in module.children() for _ in child.parameters())
+        if not uses_its_children(module) and any(True for child in module.children() for _ in child.parameters())
         for tensor in module.parameters(recurse=False)
     }
 
@@ -198,7 +214,8 @@ def _unit_path(name: str, modules: dict[str, nn.Module]) -> str:
     parts = name.split(".")[:-1]
     for depth in range(len(parts)):
         is_block = isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList)
-        if is_block or isinstance(modules.get(".".join(parts[: depth + 1])), USE_THEIR_CHILDREN):
+        within = modules.get(".".join(parts[: depth + 1]))
+        if is_block or (within is not None and uses_its_children(within)):
             return ".".join(parts[: depth + 1])
     return ".".join(parts)
 

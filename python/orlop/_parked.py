@@ -1,34 +1,23 @@
-"""Parameters whose values wait in a file: empty tensors with a shape, until they are brought or an engine has them.
+"""Parameters whose values wait elsewhere: empty tensors with a shape, until they are brought or an engine has them.
 
-DeepSpeed's attributes of such a parameter are here, too: `ds_id`, `ds_shape`, `ds_numel` and `ds_status`.
+They wait in a file, or in memory that only the parameter itself does not show.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import weakref
-from collections.abc import Iterable, Iterator
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ._dtypes import DTYPES
-from ._scratch import PIECE_BYTES, Place, Scratch
+from ._partitioned import in_a_file, mark, mark_whole, refuse_change
+from ._scratch import PIECE_BYTES, Place
 from .errors import OutOfOrderError
-
-_ids = itertools.count()
-
-
-class ZeroParamStatus(Enum):
-    """Whether a parameter's values are in memory."""
-
-    AVAILABLE = 1
-    NOT_AVAILABLE = 2
-    INFLIGHT = 3
 
 
 class Source(Protocol):
@@ -38,14 +27,6 @@ class Source(Protocol):
         """All their bytes in order; each piece but the last has PIECE_BYTES, and is valid until the next."""
 
 
-def mark(tensor: Any, shape: torch.Size) -> None:
-    """Gives a parameter the attributes that programs for DeepSpeed look at."""
-    if not hasattr(tensor, "ds_id"):
-        tensor.ds_id = next(_ids)
-    tensor.ds_shape, tensor.ds_numel = shape, shape.numel()
-    tensor.ds_status = ZeroParamStatus.AVAILABLE if tensor.numel() else ZeroParamStatus.NOT_AVAILABLE
-
-
 @contextlib.contextmanager
 def plain_torch() -> Iterator[None]:
     """Whatever modes a program is in, tensors made inside are real ones that can be trained."""
@@ -53,21 +34,39 @@ def plain_torch() -> Iterator[None]:
         yield
 
 
-class Parked:
-    """What a parameter carries whose values are in a file, or may go there."""
+class InMemory:
+    """Values that stay where they are."""
 
-    def __init__(self, parameter: nn.Parameter, scratch: Scratch | None) -> None:
+    def __init__(self, values: Tensor) -> None:
+        self.values = values.reshape(-1)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """As a source's."""
+        count = PIECE_BYTES // self.values.element_size()
+        for first in range(0, self.values.numel(), count):
+            piece = self.values[first : first + count].cpu()
+            yield bytes_of(piece)
+
+
+Keep = Callable[[Tensor], Source] | None  # puts values away; None: they stay with their parameter
+
+
+class Parked:
+    """What a parameter carries whose values are elsewhere, or may go there."""
+
+    def __init__(self, parameter: nn.Parameter, keep: Keep) -> None:
         self.shape, self.dtype, self.device = parameter.shape, parameter.dtype, parameter.device
         self.is_away = False
         self.gathers = 0  # blocks that want it in memory
         self.wanted: torch.dtype | None = None  # what it is to become when the model is built
+        self.checks_changes = False  # zero_optimization.enable_sanity_checks
         self._parameter = weakref.ref(parameter)
-        self._scratch = scratch
+        self._keep = keep
         self._source: Source | None = None
         self._types: tuple[torch.dtype, ...] = ()  # of the source's bytes, and what they are converted to in turn
         carrier: Any = parameter
         carrier._orlop_parked, carrier.__deepcopy__ = self, self._copied
-        mark(parameter, self.shape)
+        self.mark()
 
     @property
     def numel(self) -> int:
@@ -79,7 +78,7 @@ class Parked:
 
     @property
     def may_leave(self) -> bool:
-        return self._scratch is not None
+        return self._keep is not None
 
     @property
     def parameter(self) -> nn.Parameter | None:
@@ -94,26 +93,36 @@ class Parked:
             )
         return _nothing, ()
 
+    def mark(self) -> None:
+        """Gives the parameter the attributes of one that need not be whole."""
+        parameter = self.parameter
+        assert parameter is not None
+        if isinstance(self._source, InMemory):
+            part = self._source.values
+        else:
+            part = in_a_file(self.numel, self.wanted or self.dtype)
+        mark(parameter, self.shape, part, self)
+
     # ---- Leaving memory, and coming back ----
 
     @plain_torch()
     def can_leave(self) -> bool:
-        """Whether nobody but the parameter itself has its memory."""
+        """Whether nobody but the parameter itself has its memory, where that is given back."""
         parameter = self.parameter
-        if parameter is None or self._scratch is None or self.gathers or self.is_away:
+        if parameter is None or self._keep is None or self.gathers or self.is_away:
             return False
         is_plain = parameter.dtype in DTYPES and parameter.is_contiguous() and parameter.numel() > 0
-        return is_plain and not parameter.is_meta and _owners_of(parameter) == _OWNERS_OF_ONE
+        is_alone = self._keep is InMemory or _owners_of(parameter) == _OWNERS_OF_ONE
+        return is_plain and not parameter.is_meta and is_alone
 
     @plain_torch()
     def leave(self) -> None:
-        """Writes the values down and gives their memory back."""
-        parameter, scratch = self._parameter(), self._scratch
-        assert parameter is not None and scratch is not None
+        """Puts the values away."""
+        parameter, keep = self._parameter(), self._keep
+        assert parameter is not None and keep is not None
         self.shape, self.dtype, self.device = parameter.shape, parameter.dtype, parameter.device
-        values = parameter.detach().cpu()
         self._source = None  # what was written down before, which has its room for these
-        self._source, self._types = scratch.keep(bytes_of(values)), (self.dtype,)
+        self._source, self._types = keep(parameter.detach()), (self.dtype,)
         self._drop()
 
     @plain_torch()
@@ -132,13 +141,19 @@ class Parked:
             return
         parameter = self.parameter
         assert parameter is not None
+        if isinstance(self._source, InMemory):
+            parameter.data = self._source.values.view(self.shape)
+        else:
+            parameter.data = self._read().to(self.device)
+        self.is_away = False
+        self.mark()
+
+    def _read(self) -> Tensor:
         values = torch.empty(self.shape, dtype=self.dtype, device="cpu")
         flat = values.view(-1)
         for first, piece in self.pieces():
             flat[first : first + piece.numel()] = piece
-        parameter.data = values.to(self.device)
-        self.is_away = False
-        mark(parameter, self.shape)
+        return values
 
     @plain_torch()
     def forget_changes(self) -> None:
@@ -153,6 +168,8 @@ class Parked:
         assert parameter is not None
         if self.is_away and dtype != self.dtype:
             self._types, self.dtype = (*self._types, dtype), dtype
+            if isinstance(self._source, InMemory):
+                self._source, self._types = InMemory(self._source.values.to(dtype)), (dtype,)
             self._drop()
         elif not self.is_away:
             parameter.data = parameter.data.to(dtype)
@@ -162,6 +179,30 @@ class Parked:
     def place(self) -> Place | None:
         """Where on the drive the values are until an engine has them."""
         return self._source if isinstance(self._source, Place) else None
+
+    def hold(self, tensor: Tensor) -> None:
+        """Has the values in memory until `let_go`."""
+        self.gathers += 1
+        self.bring()
+
+    def let_go(self, tensor: Tensor, keeps_changes: bool) -> None:
+        """Undoes one `hold`."""
+        self.gathers -= 1
+        _end_gather(self, keeps_changes)
+
+    def copied(self) -> tuple[Parked, Tensor]:
+        """Itself, with a copy of the values that are in memory."""
+        parameter = self.parameter
+        assert parameter is not None
+        return self, parameter.detach().clone()
+
+    @plain_torch()
+    def check_same(self, before: Tensor) -> None:
+        """Takes a change of the values back, and raises OutOfOrderError if there was one."""
+        parameter = self.parameter
+        if parameter is not None and not torch.equal(parameter.detach(), before):
+            parameter.data.copy_(before)
+            refuse_change(f"a parameter of shape {tuple(self.shape)}")
 
     def pieces(self) -> Iterator[tuple[int, Tensor]]:
         """The values away from memory, as flat CPU tensors in order, each with the number of its first element."""
@@ -174,20 +215,23 @@ class Parked:
             yield first, values
             first += values.numel()
 
+    @plain_torch()
     def end(self) -> None:
         """An engine has the values, or they are in memory for good."""
         carrier: Any = self.parameter
-        self._source = self._scratch = None
-        if carrier is not None:
-            del carrier._orlop_parked, carrier.__deepcopy__
-            mark(carrier, self.shape)
+        self._source = self._keep = None
+        if carrier is None:
+            return
+        del carrier._orlop_parked, carrier.__deepcopy__
+        if carrier._orlop_hold.is_of(self):  # else the engine has marked it
+            mark_whole(carrier)
 
     def _drop(self) -> None:
         parameter = self.parameter
         assert parameter is not None
         parameter.data = torch.empty(0, dtype=self.dtype, device=self.device)
         self.is_away = True
-        mark(parameter, self.shape)
+        self.mark()
 
     @plain_torch()
     def _copied(self, memo: dict[int, Any]) -> nn.Parameter:
@@ -200,10 +244,11 @@ class Parked:
         if self.can_leave():
             self.leave()
         twin = nn.Parameter(parameter.data.clone(), parameter.requires_grad)
-        parked = Parked(twin, self._scratch)
-        parked.wanted = self.wanted
+        parked = Parked(twin, self._keep)
+        parked.wanted, parked.checks_changes = self.wanted, self.checks_changes
         if self.is_away:
-            parked.shape, parked._source, parked._types = self.shape, self._source, self._types
+            source = InMemory(self._source.values.clone()) if isinstance(self._source, InMemory) else self._source
+            parked.shape, parked._source, parked._types = self.shape, source, self._types
             parked._drop()
         memo[id(parameter)] = twin
         return twin
@@ -259,7 +304,10 @@ def gathered(tensors: Iterable[Tensor], keeps_changes: bool) -> Iterator[None]:
     try:
         for found in brought:
             found.bring()
+        before = [found.copied() for found in brought if found.checks_changes and not keeps_changes]
         yield
+        for found, values in before:
+            found.check_same(values)
     finally:
         for found in brought:
             found.gathers -= 1

@@ -66,9 +66,9 @@ class TorchUpdate:
                 gradient = self._gradient(parameter, grad_scale)
                 if gradient is None:  # torch leaves such a parameter out
                     continue
-                is_here = parameter.address != 0 and parameter.tensor.device.type == "cpu"
+                is_here = parameter.tensor.data_ptr() == parameter.address and parameter.tensor.device.type == "cpu"
                 if parameter.dtype is not DType.F32 or not is_here:
-                    parameter.tensor.data = self._read(parameter, Plane.MASTER)
+                    parameter.tensor.data = parameter.read(self._native, Plane.MASTER, torch.float32)
                 parameter.tensor.grad = gradient
             yield
         finally:
@@ -78,15 +78,10 @@ class TorchUpdate:
 
     def _gradient(self, parameter: Parameter, scale: float) -> Tensor | None:
         try:
-            gradient = self._read(parameter, Plane.GRAD)
+            gradient = parameter.read(self._native, Plane.GRAD, torch.float32)
         except OutOfOrderError:  # none was taken since the last update
             return None
         return gradient if scale == 1 else gradient.mul_(scale)
-
-    def _read(self, parameter: Parameter, plane: Plane) -> Tensor:
-        values = torch.empty(parameter.shape, dtype=torch.float32)
-        self._native.read(parameter.number, plane, parameter.numel, DType.F32, values.data_ptr())
-        return values
 
     # ---- Checkpoints ----
 

@@ -1,12 +1,10 @@
-"""Parameters that live in the store: in memory while a module computes with them, given up afterwards.
-
-A unit is what the engine fetches at once. Its memory is one torch storage that is resized to nothing when the unit is
-evicted, and its parameters are empty tensors meanwhile: tensors that autograd has saved keep referring to the storage,
-and find the values again when the backward pass has fetched the unit anew.
+"""Parameters that the model has only while it uses them: units, brought and let go by hooks of its modules.
 
 A module's units are used from before its forward, or before the gradient of its outputs is computed, until the next
-module comes, in a backward pass until all their gradients have been taken. The engine then says whether a unit is
-evicted or stays in memory for its next use, which costs nothing.
+module comes or the outermost one is done, in a backward pass until all their gradients have been taken. The engine then
+says whether a unit of the store is evicted or stays in memory for its next use, which costs nothing.
+
+A module also has what it was seen to use of others: parameters that it looked up in them, or that they returned to it.
 """
 
 from __future__ import annotations
@@ -21,13 +19,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from . import _heap, _log
-from ._dtypes import TORCH_TYPES
-from ._enums import UNIT_FROZEN, UNIT_STORED, DType, Use
+from ._enums import UNIT_STORED, Plane, Use
 from ._native import NativeEngine
-from ._parameters import USE_THEIR_CHILDREN, Parameter
-from ._parked import ZeroParamStatus, mark, parked
+from ._parameters import Parameter, uses_its_children
+from ._unit import ResidentUnit, StoredUnit, Unit
 from ._unit_memory import UnitMemory
 from .errors import OrlopError
+
+EXTERNAL = "_external_params"  # a module's attribute: parameters of others that it uses, by id, as DeepSpeed has it
 
 
 def is_in_backward() -> bool:
@@ -35,107 +34,9 @@ def is_in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-class StoredUnit:
-    """Parameters that are fetched and given up together."""
-
-    def __init__(self, native: NativeEngine, number: int, device: torch.device, memory: UnitMemory) -> None:
-        info = native.unit(number)
-        self.number = number
-        self.is_frozen = bool(info.flags & UNIT_FROZEN)
-        self.members: list[Parameter] = []
-        self.is_live = False  # in memory
-        self.is_used = False  # by the engine's count
-        self.uses = 0  # modules in whose forward it is
-        self.gathers = 0
-        self.is_owned = False  # by a backward pass
-        self.is_done = False  # that backward pass needs it no more
-        self.backward = -1  # the number of that pass
-        self.left: set[int] = set()  # parameters whose gradient it has not taken
-        self.calls = 0  # of frozen modules, which it is in the middle of
-        self._native = native
-        self._memory = memory
-        with torch.inference_mode(False):
-            self._flat = torch.empty(info.elements, dtype=TORCH_TYPES[DType(info.dtype)], device=device)
-            self._gone = torch.empty(0, dtype=self._flat.dtype, device=device)
-        self.dtype, self.device = self._flat.dtype, self._flat.device
-        self.bytes = self._flat.untyped_storage().nbytes()
-        self._views: list[Tensor] = []
-
-    def add(self, parameter: Parameter, first: int) -> None:
-        """Makes a parameter, which begins at an element of the unit, one of its members, and lets go of its memory."""
-        self.members.append(parameter)
-        with torch.inference_mode(False):
-            self._views.append(self._flat[first : first + parameter.numel].view(parameter.shape))
-        parameter.tensor.data = self._gone
-        mark(parameter.tensor, parameter.shape)
-
-    def empty(self) -> None:
-        """When all members are there."""
-        self._flat.untyped_storage().resize_(0)
-
-    @property
-    def has_the_only_values(self) -> bool:
-        """False while those of all its members still wait in a file, too."""
-        return any(parked(parameter.tensor) is None for parameter in self.members)
-
-    @property
-    def module(self) -> str:
-        """The name of the module that has its first parameter."""
-        return self.members[0].name.rpartition(".")[0]
-
-    @property
-    def is_idle(self) -> bool:
-        return self.uses == 0 and self.gathers == 0 and not self.is_owned
-
-    def use(self, use: Use) -> None:
-        """Begins a use. Memory for the unit has been made room for."""
-        if not self.is_live:
-            self._memory.give(self._flat.untyped_storage(), self.bytes)
-        stream = torch.cuda.current_stream(self._flat.device).cuda_stream if self._flat.is_cuda else 0
-        self._native.unshard(self.number, use, self._flat.data_ptr(), stream)
-        self.is_used = True
-        if self.is_live:
-            return
-        for parameter, view in zip(self.members, self._views, strict=True):
-            parameter.tensor.data = view
-            parameter.tensor.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]
-        self.is_live = True
-
-    def end_use(self) -> None:
-        """Stays in memory if the engine says so."""
-        self.is_used = False
-        if not self._native.reshard(self.number):
-            self.free()
-
-    def give_up(self) -> None:
-        """Is in memory no more, whatever the engine had planned."""
-        if not self.is_live:
-            return
-        self.is_used = False
-        self._native.give_up(self.number)
-        self.free()
-
-    def move_out(self) -> None:
-        """Leaves the engine: its parameters get memory of their own."""
-        self.use(Use.ACCESS)
-        for parameter in self.members:
-            parameter.tensor.data = parameter.tensor.data.clone()
-        self._native.give_up(self.number)
-        self._views.clear()
-        self._flat = self._gone  # what a program still refers to stays
-
-    def free(self) -> None:
-        """The engine counts the unit as evicted."""
-        for parameter in self.members:
-            parameter.tensor.data = self._gone
-            parameter.tensor.ds_status = ZeroParamStatus.NOT_AVAILABLE  # type: ignore[attr-defined]
-        self._memory.take_back(self._flat.untyped_storage())
-        self.is_live = False
-
-    def begin_backward(self, number: int) -> None:
-        self.backward = number
-        self.is_done = False
-        self.left = set() if self.is_frozen else {parameter.number for parameter in self.members}
+def note_external(module: nn.Module, tensor: Tensor) -> None:
+    """Says on a module that it uses a parameter that is another's."""
+    module.__dict__.setdefault(EXTERNAL, {})[id(tensor)] = tensor
 
 
 class _Hook:
@@ -159,7 +60,7 @@ class _Call:
     module's inputs are the last that they are needed for.
     """
 
-    def __init__(self, owner: Units, units: list[StoredUnit], inputs: list[Tensor]) -> None:
+    def __init__(self, owner: Units, units: list[Unit], inputs: list[Tensor]) -> None:
         self._owner = owner
         self._units = units
         self._frozen = [unit for unit in units if unit.is_frozen]
@@ -191,64 +92,114 @@ class _Call:
                 unit.is_owned = unit.calls > 0  # its memory goes when another unit's turn comes
 
 
+class _OwnParameters(dict[str, Any]):
+    """A module's own parameters, which tells the units what is looked up."""
+
+    def __init__(self, own: dict[str, Any], units: Units) -> None:
+        super().__init__(own)
+        self._units = units
+
+    def __getitem__(self, name: str) -> Any:
+        tensor = super().__getitem__(name)
+        self._units.note_access(tensor)
+        return tensor
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
 class Units:
-    """All units of a model that live in the store, and the hooks that bring them."""
+    """All units of a model, and the hooks that bring them."""
 
     def __init__(self, native: NativeEngine) -> None:
         self._units: dict[int, StoredUnit] = {}
-        self._used: set[StoredUnit] = set()
-        self._unit_of: dict[int, StoredUnit] = {}  # by id of the tensor
-        self._by_number: dict[int, StoredUnit] = {}  # by the engine's id of the parameter
+        self._resident: list[ResidentUnit] = []
+        self._used: set[Unit] = set()
+        self._unit_of: dict[int, Unit] = {}  # by id of the tensor
+        self._by_number: dict[int, Unit] = {}  # by the engine's id of the parameter
         self.backwards = 0  # passes so far
         self._forward_use: Use | None = None  # of the whole model's forward, while there is one
+        self._running: list[nn.Module] = []  # in their forward, the innermost last
         self._handles: list[Any] = []
+        self._looked_at: list[nn.Module] = []  # those that tell what is looked up in them
         self._native = native
         self._memory = UnitMemory()
-        self._units_of: dict[nn.Module, list[StoredUnit]] = {}
+        self._units_of: dict[nn.Module, list[Unit]] = {}
 
-    def take(self, model: nn.Module, parameters: list[Parameter]) -> None:
-        """Gives the engine those that are to live in the store, and the model's modules hooks that bring them."""
+    def take(self, parameters: list[Parameter]) -> None:
+        """Gives the engine those that are to live in the store."""
         places = [(parameter, *self._native.place(parameter.number)) for parameter in parameters]
         stored = [place for place in places if self._native.unit(place[1]).flags & UNIT_STORED]
         if stored:
             _heap.give_back_from_now_on()  # or units' memory, not used yet, would be pieces that have been
         for parameter, number, first in stored:
-            self._add(number, first, parameter)
+            parameter.give_values(self._native)
+            if number not in self._units:
+                self._units[number] = StoredUnit(self._native, number, parameter.tensor.device, self._memory)
+            self._units[number].add(parameter, first, self)
+            self._note(parameter, self._units[number])
         for unit in self._units.values():
             unit.empty()
         largest = max((unit.bytes for unit in self._units.values()), default=0)
         self._memory.limit(self._native.stats().live_limit_bytes, largest)
-        self._units_of = {module: units for module in model.modules() if (units := self._found_in(module))}
+
+    def scatter(self, parameters: Iterable[Parameter]) -> None:
+        """Lets these, which are views of the engine's memory, look empty between their uses, and all of the store."""
+        for stored in self._units.values():
+            stored.hides = True
+        for parameter in parameters:
+            unit = ResidentUnit(parameter, self)
+            self._resident.append(unit)
+            self._note(parameter, unit)
+
+    def attach(self, model: nn.Module) -> None:
+        """When all are there: gives the model's modules hooks that bring them."""
+        if not self:
+            return
+        self._find_in(model)
         for module in self._units_of:
             self._attach_to(module)
-        if self._units:
-            hook = _Hook(self._before_state_dict)
-            self._handles.append(model.register_state_dict_pre_hook(hook))  # type: ignore[no-untyped-call]
+        for module in model.modules():
+            if any(id(tensor) in self._unit_of for tensor in module._parameters.values()):
+                module._parameters = _OwnParameters(module._parameters, self)
+                self._looked_at.append(module)
+        hook = _Hook(self._before_state_dict)
+        self._handles.append(model.register_state_dict_pre_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _add(self, number: int, first: int, parameter: Parameter) -> None:
-        parameter.give_values(self._native)
-        if number not in self._units:
-            self._units[number] = StoredUnit(self._native, number, parameter.tensor.device, self._memory)
-        unit = self._units[number]
-        unit.add(parameter, first)
+    def _note(self, parameter: Parameter, unit: Unit) -> None:
         self._unit_of[id(parameter.tensor)] = self._by_number[parameter.number] = unit
 
-    def _found_in(self, module: nn.Module) -> list[StoredUnit]:
-        recurse = isinstance(module, USE_THEIR_CHILDREN)
-        units = [self._unit_of.get(id(parameter)) for parameter in module.parameters(recurse)]
-        return list(dict.fromkeys(unit for unit in units if unit is not None))
+    def _find_in(self, module: nn.Module) -> bool:
+        """Finds the units of a module and of those in it. False where there are none."""
+        recurse = uses_its_children(module)
+        tensors = [*module.parameters(recurse), *getattr(module, EXTERNAL, {}).values()]
+        units = [unit for tensor in tensors if (unit := self._unit_of.get(id(tensor))) is not None]
+        is_within = [self._find_in(child) for child in module.children() if not recurse]
+        if units or any(is_within):
+            self._units_of[module] = list(dict.fromkeys(units))
+        return module in self._units_of
+
+    def _all(self) -> Iterator[Unit]:
+        yield from self._units.values()
+        yield from self._resident
 
     def __bool__(self) -> bool:
-        return bool(self._units)
+        return bool(self._units or self._resident)
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether a parameter is in a unit."""
+        return id(tensor) in self._unit_of
 
     def has(self, parameter: Parameter) -> bool:
         return parameter.number in self._by_number
 
+    def is_stored(self, parameter: Parameter) -> bool:
+        """Whether it lives in the store."""
+        return isinstance(self._by_number.get(parameter.number), StoredUnit)
+
     def is_replaced(self, parameter: Parameter) -> bool:
-        """Whether a program has given a parameter other memory while its unit was in none."""
-        tensor, unit = parameter.tensor, self._by_number[parameter.number]
-        has_moved = tensor.dtype != unit.dtype or tensor.device != unit.device
-        return has_moved or (not unit.is_live and tensor.numel() > 0)
+        """Whether a program has given a parameter other memory."""
+        return self._by_number[parameter.number].is_replaced(parameter)
 
     def unexpected_uses(self) -> dict[str, int]:
         """Uses that came in another order than the pass before had shown, by the module that has the parameters."""
@@ -259,16 +210,42 @@ class Units:
                 counts[name] = counts.get(name, 0) + count
         return counts
 
-    def register_external(self, module: nn.Module, tensor: Tensor) -> None:
-        """Lets a module have a parameter that it uses, but that is another module's."""
+    # ---- Parameters of other modules ----
+
+    def register_external(self, module: nn.Module, tensor: Tensor) -> Unit | None:
+        """Lets a module have a parameter that it uses, but that is another module's; None: it has it already."""
         unit = self._unit_of.get(id(tensor))
         if unit is None:
-            return
+            return None
         if module not in self._units_of:
             self._units_of[module] = []
             self._attach_to(module)
-        if unit not in self._units_of[module]:
-            self._units_of[module].append(unit)
+        if unit in self._units_of[module]:
+            return None
+        note_external(module, tensor)
+        self._units_of[module].append(unit)
+        return unit
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def note_access(self, tensor: Any) -> None:
+        """A parameter is looked up: whatever runs uses it from now on."""
+        if not self._running or tensor is None:
+            return
+        unit = self._unit_of.get(id(tensor))
+        if unit is None or unit.uses or unit.is_owned:
+            return
+        self._use_also(self._running[-1], tensor)
+
+    def _use_also(self, module: nn.Module, tensor: Tensor) -> None:
+        """A module in the middle of its forward turns out to use a parameter."""
+        unit = self.register_external(module, tensor)
+        if unit is None:
+            return
+        if is_in_backward():
+            self._own(unit, Use.RECOMPUTE)
+        else:
+            unit.uses += 1
+            self._use(unit, self._use_of_forward())
 
     # ---- Hooks ----
 
@@ -280,12 +257,17 @@ class Units:
     def detach(self) -> None:
         for handle in self._handles:
             handle.remove()
+        for module in self._looked_at:
+            module._parameters = dict(module._parameters)
         self._handles.clear()
+        self._looked_at.clear()
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before(self, module: nn.Module, _args: Any) -> None:
         units = self._units_of[module]
-        self._end_idle(units)
+        self._running.append(module)
+        if units:
+            self._end_idle(units)
         for unit in units:
             if is_in_backward():  # activations are computed again
                 self._own(unit, Use.RECOMPUTE)
@@ -300,31 +282,46 @@ class Units:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self._end_running(module)
+        units = self._units_of[module]
         if is_in_backward():
             return
-        units = self._units_of[module]
         for unit in units:
             unit.uses = max(0, unit.uses - 1)
-        if torch.is_grad_enabled():
-            _Call(self, units, list(_differentiable((args, kwargs)))).watch(_differentiable(output))
+        outputs = list(_tensors_in(output))
+        for tensor in outputs:
+            if self._running and id(tensor) in self._unit_of:  # whoever gets it may use it
+                self._use_also(self._running[-1], tensor)
+        if units and torch.is_grad_enabled():
+            _Call(self, units, _differentiable((args, kwargs))).watch(_differentiable(output))
+        if not self._running:
+            self._end_idle([])
+
+    def _end_running(self, module: nn.Module) -> None:
+        """A module's forward is over, and those of modules it called that an early stop has left behind."""
+        for place in reversed(range(len(self._running))):
+            if self._running[place] is module:
+                del self._running[place:]
+                return
 
     def _before_state_dict(self, _module: nn.Module, _prefix: str, keep_vars: bool) -> None:
-        gone = [member.name for unit in self._units.values() if not unit.is_live for member in unit.members]
+        gone = [member.name for unit in self._all() if not unit.is_shown for member in unit.members]
         if gone and not keep_vars:  # else it is the engine's own
             _log.logger.warning(
-                "state_dict: on %s and %d more: they live in the store, and the state has empty tensors for them: call "
-                "engine.module_state_dict() or save_checkpoint(), or gather them with orlop.zero.GatheredParameters",
+                "state_dict: on %s and %d more: the model has their values only while it uses them, and the state has "
+                "empty tensors for them: call engine.module_state_dict() or save_checkpoint(), or gather them with "
+                "orlop.zero.GatheredParameters",
                 gone[0],
                 len(gone) - 1,
             )
 
-    def own_for(self, units: list[StoredUnit]) -> None:
+    def own_for(self, units: list[Unit]) -> None:
         """A backward pass comes to a module with these units."""
         self._end_idle(units)
         for unit in units:
             self._own(unit, Use.BACKWARD)
 
-    def _own(self, unit: StoredUnit, use: Use) -> None:
+    def _own(self, unit: Unit, use: Use) -> None:
         """Holds a unit until this backward pass has its gradients."""
         if unit.backward != self.backwards or (use is Use.RECOMPUTE and unit.is_done):
             unit.begin_backward(self.backwards)
@@ -333,7 +330,7 @@ class Units:
         unit.is_owned = True
         self._use(unit, use)
 
-    def _finish(self, unit: StoredUnit) -> None:
+    def _finish(self, unit: Unit) -> None:
         unit.is_done, unit.is_owned = True, False
         if unit.is_idle:
             self._end_use(unit)
@@ -359,6 +356,7 @@ class Units:
         """Before a forward pass of the whole model: what an exception has left half done counts no more."""
         for unit in self._used:
             unit.uses = 0
+        self._running.clear()
         self.end_backward()
         self._forward_use = self._use_of_forward()
 
@@ -368,28 +366,28 @@ class Units:
 
     def evict_idle(self) -> None:
         """What parameters have become is not in memory: those that no module is using leave it."""
-        for unit in self._units.values():
+        for unit in self._all():
             if unit.is_live and unit.is_idle:
                 self._give_up(unit)
 
-    def _use(self, unit: StoredUnit, use: Use) -> None:
+    def _use(self, unit: Unit, use: Use) -> None:
         if unit.is_used:
             return
-        if not unit.is_live and use is not Use.ACCESS:
+        if isinstance(unit, StoredUnit) and not unit.is_live and use is not Use.ACCESS:
             for number in self._native.make_room(unit.number):
                 self._units[number].free()
         unit.use(use)
         self._used.add(unit)
 
-    def _end_use(self, unit: StoredUnit) -> None:
+    def _end_use(self, unit: Unit) -> None:
         unit.end_use()
         self._used.discard(unit)
 
-    def _give_up(self, unit: StoredUnit) -> None:
+    def _give_up(self, unit: Unit) -> None:
         unit.give_up()
         self._used.discard(unit)
 
-    def _end_idle(self, but: list[StoredUnit]) -> None:
+    def _end_idle(self, but: list[Unit]) -> None:
         for unit in [unit for unit in self._used if unit.is_idle and unit not in but]:
             self._end_use(unit)
 
@@ -400,20 +398,41 @@ class Units:
         return int(0.9 * available)
 
     @contextlib.contextmanager
-    def gathered(self, tensors: Iterable[Tensor]) -> Iterator[list[Parameter]]:
-        """Has the units of these parameters in memory, whatever limits say; gives the parameters."""
-        wanted = {id(tensor) for tensor in tensors}
-        units = list(dict.fromkeys(unit for key, unit in self._unit_of.items() if key in wanted))
+    def gathered(self, tensors: Iterable[Tensor]) -> Iterator[None]:
+        """Has the units of these parameters in memory, whatever limits say."""
+        found = [self._unit_of.get(id(tensor)) for tensor in tensors]
+        units = list(dict.fromkeys(unit for unit in found if unit is not None))
         for unit in units:
-            unit.gathers += 1
-            self._use(unit, Use.ACCESS)
+            self._begin_gather(unit)
         try:
-            yield [member for unit in units for member in unit.members if id(member.tensor) in wanted]
+            yield
         finally:
             for unit in units:
-                unit.gathers -= 1
-                if unit.is_idle:  # the program may have changed what it saw
-                    self._give_up(unit)
+                self._end_gather(unit)
+
+    def hold(self, tensor: Tensor) -> None:
+        """Has the unit of a parameter in memory until `let_go`."""
+        if (unit := self._unit_of.get(id(tensor))) is not None:
+            self._begin_gather(unit)
+
+    def let_go(self, tensor: Tensor, keeps_changes: bool) -> None:
+        """Undoes one `hold`."""
+        unit = self._unit_of.get(id(tensor))
+        if unit is None:
+            return
+        for member in unit.members if keeps_changes else ():
+            if member.tensor is tensor:
+                member.write(self._native, Plane.PARAM, tensor)
+        self._end_gather(unit)
+
+    def _begin_gather(self, unit: Unit) -> None:
+        unit.gathers += 1
+        self._use(unit, Use.ACCESS)
+
+    def _end_gather(self, unit: Unit) -> None:
+        unit.gathers -= 1
+        if unit.is_idle:  # the program may have changed what it saw
+            self._give_up(unit)
 
     def move_out(self) -> None:
         """Gives every parameter memory of torch's own with its values, where they fit and the engine can say them."""
@@ -428,22 +447,28 @@ class Units:
             )
             units.clear()
         try:
-            for unit in units:
+            for unit in [*units, *self._resident]:
                 unit.move_out()
         except OrlopError as error:
             _log.logger.warning(
                 "close: %s; parameters that lived in the store are empty: load a checkpoint to go on", error
             )
         self._units.clear()
+        self._resident.clear()
+        self._unit_of.clear()
 
 
-def _differentiable(values: Any) -> Iterator[Tensor]:
+def _tensors_in(values: Any) -> Iterator[Tensor]:
     for leaf in _pytree.tree_leaves(values):
         if isinstance(leaf, Tensor):
-            if leaf.requires_grad:
-                yield leaf
+            yield leaf
         elif is_dataclass(leaf):  # one that torch does not know
-            yield from _differentiable(list(vars(leaf).values()))
+            yield from _tensors_in(list(vars(leaf).values()))
+
+
+def _differentiable(values: Any) -> list[Tensor]:
+    """Tensors whose gradients pass through here. A parameter's come from elsewhere, too, and a hook on it stays."""
+    return [tensor for tensor in _tensors_in(values) if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
 
 
 def _before_gradient_of(tensor: Tensor, call: Callable[[Any], None]) -> None:

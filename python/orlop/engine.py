@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _checkpoint, _log
+from ._changes import Changes
 from ._enums import DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
@@ -85,6 +86,7 @@ class Engine(nn.Module):
         self._units = units
         self._torch_update = torch_update
         self._by_name = {parameter.name: parameter for parameter in parameters}
+        self._by_id = {id(parameter.tensor): parameter for parameter in parameters}
         self._layout = layout_of(module)
         self._step_applied = False
         self._trains = not all(parameter.is_frozen for parameter in parameters)
@@ -112,6 +114,15 @@ class Engine(nn.Module):
     def optimizer_class(cls, config: Config, client: torch.optim.Optimizer | None) -> type[Optimizer]:
         """The class of the engine's optimizer, for classes of engines that have another. `client`: the program's."""
         return Optimizer
+
+    @classmethod
+    def scatters(cls, config: Config) -> bool:
+        """Whether parameters look empty between their uses wherever their values are, for classes of engines that do.
+
+        That is parameters larger than stage3_param_persistence_threshold, as it is of those in the store anyway. Every
+        parameter then has the attributes ds_id, ds_shape, ds_numel, ds_status, ds_tensor and ds_persist.
+        """
+        return False
 
     # ---- Training ----
 
@@ -401,27 +412,44 @@ class Engine(nn.Module):
         if exclude_frozen_parameters:
             state = {name: tensor for name, tensor in state.items() if not is_frozen(tensor)}
         wanted = {id(tensor) for tensor in state.values()}
-        copies = {id(p.tensor): self._value_of(p) for p in self._stored() if id(p.tensor) in wanted}
+        copies = {id(p.tensor): self._value_of(p) for p in self._in_units() if id(p.tensor) in wanted}
         for tensor in state.values():
             if id(tensor) not in copies:
                 copies[id(tensor)] = tensor.detach().cpu().clone()
         return {name: copies[id(tensor)] for name, tensor in state.items()}
 
-    def _stored(self) -> list[Parameter]:
+    def _in_units(self) -> list[Parameter]:
         return [parameter for parameter in self._registered if self._units.has(parameter)]
 
     def _value_of(self, parameter: Parameter) -> Tensor:
-        value = torch.empty(parameter.shape, dtype=parameter.tensor.dtype)
-        self._native.read(parameter.number, Plane.PARAM, parameter.numel, parameter.dtype, value.data_ptr())
-        return value
+        return parameter.read(self._native, Plane.PARAM, parameter.tensor.dtype)
+
+    @contextlib.contextmanager
+    def _gathered(self, tensors: list[Tensor], keeps_changes: bool) -> Iterator[None]:
+        """Has those of these parameters in the model that are the engine's."""
+        found = [self._by_id[id(tensor)] for tensor in tensors if id(tensor) in self._by_id]
+        checks_changes = not keeps_changes and bool(self._config.get("zero_optimization.enable_sanity_checks"))
+        with self._units.gathered(tensors):
+            if not keeps_changes and not checks_changes:
+                yield
+                return
+            self._finish_save(wait=True)  # it reads the memory that may be written here
+            stored = [parameter for parameter in found if self._units.is_stored(parameter)]
+            in_memory = [parameter for parameter in found if not self._units.is_stored(parameter)]
+            changes = Changes(self._native, in_memory, stored)
+            try:
+                yield
+            finally:
+                changes.keep() if keeps_changes else changes.refuse()
 
     def load_module_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
         """Sets parameters and buffers. Masters become the parameters' values; moments stay. Returns torch's report."""
         self._check_usable()
         self._finish_save(wait=True)  # it reads the memory that is written here
-        with self._units.gathered(stored.tensor for stored in self._stored()):
+        with self._units.gathered(parameter.tensor for parameter in self._in_units()):
             report = self.module.load_state_dict(state_dict, strict=strict)
-            self._write_back(self._registered)
+            for parameter in self._registered:
+                parameter.write(self._native, Plane.PARAM, parameter.tensor)
         return report
 
     def read_plane(self, parameter: str | nn.Parameter, plane: str) -> Tensor:
@@ -432,30 +460,42 @@ class Engine(nn.Module):
         planes that the optimizer or a frozen parameter does not have.
         """
         found = self._find(parameter)
-        values = torch.empty(found.shape, dtype=torch.float32)
-        self._native.read(found.number, _plane(plane), found.numel, DType.F32, values.data_ptr())
+        values = found.read(self._native, _plane(plane), torch.float32)
         return values / self._flow.loss_scale if plane == "grad" and self._flow.loss_scale != 1 else values
 
     def write_plane(self, parameter: str | nn.Parameter, plane: str, values: Tensor) -> None:
-        """Sets one array of a parameter's state; `plane` as for `read_plane`. Setting "master" sets the parameter."""
+        """Sets one array of a parameter's state; `plane` as for `read_plane`. Setting "master" sets the parameter.
+
+        "grad", between a backward pass and its `step()`, is what the step uses. With one micro-batch per update it is
+        kept in the parameter's type.
+        """
         found = self._find(parameter)
         if values.shape != found.shape:
             raise InvalidArgumentError(
                 f"write_plane: on {found.name} {plane}: values of shape {tuple(values.shape)}, but the parameter's is "
                 f"{tuple(found.shape)}"
             )
+        if plane == "grad":
+            self._write_grad(found, values)
+            return
         found.write(self._native, _plane(plane), values)
         self._units.evict_idle()
 
-    def _write_back(self, parameters: list[Parameter]) -> None:
-        """Masters take the values that a program has given parameters."""
-        for parameter in parameters:
-            parameter.write(self._native, Plane.PARAM, parameter.tensor)
+    def _write_grad(self, parameter: Parameter, values: Tensor) -> None:
+        scaled = values.detach().float() * self._flow.loss_scale
+        if parameter.dtype is DType.F16 and self.gradient_accumulation_steps() == 1:
+            most = scaled.abs().max().item()
+            if most > torch.finfo(torch.float16).max:
+                raise InvalidArgumentError(
+                    f"write_plane: on {parameter.name} grad: {most:g} with the loss scale ({self._flow.loss_scale:g}) "
+                    "is more than fp16 can hold, and the step would be skipped: lower fp16.initial_scale_power"
+                )
+        parameter.write(self._native, Plane.GRAD, scaled)
 
     def _find(self, parameter: str | nn.Parameter) -> Parameter:
-        for found in self._registered:
-            if found.tensor is parameter or found.name == parameter:
-                return found
+        found = self._by_name.get(parameter) if isinstance(parameter, str) else self._by_id.get(id(parameter))
+        if found is not None:
+            return found
         name = parameter if isinstance(parameter, str) else f"a tensor of shape {tuple(parameter.shape)}"
         raise InvalidArgumentError(f"parameter: on {name}: the engine has none like it")
 
@@ -676,6 +716,15 @@ def check_unclaimed(what: str, model: nn.Module) -> None:
 def open_engines() -> list[Engine]:
     """Every engine of this process that is open."""
     return [engine for engine in _engines if engine.is_open]
+
+
+def engine_of(parameter: Any) -> Engine | None:
+    """The open engine that has a parameter."""
+    for engine in open_engines():
+        found = engine._by_id.get(id(parameter))
+        if found is not None and found.tensor is parameter:
+            return engine
+    return None
 
 
 def close_all() -> None:

@@ -311,7 +311,7 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     boolean("zero_optimization.log_trace_cache_warnings", "false")
         .noted("report changes of module order", kParamsStay),
     boolean("zero_optimization.enable_sanity_checks", "false")
-        .noted("extra checks", "the checks are always on"),
+        .honoured("GatheredParameters refuses changes that no rank is named for (Python); other checks are always on"),
     integer("zero_optimization.zero_hpz_partition_size", "1")
         .refused("a second partition inside a node", "an engine has one rank in this version; write 1"),
     boolean("zero_optimization.zero_quantized_weights", "false")
@@ -330,10 +330,11 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .refused("Muon's momentum", "Muon is not in this version; write false"),
     object("zero_optimization.zenflow", "")
         .refused("delayed updates of unimportant gradients", "an update here is never stale; leave it out"),
-    block("zero_optimization.leaf_module", "Modules fetched as one."),
-    texts("zero_optimization.leaf_module.classes").noted("by class", kParamsStay),
-    texts("zero_optimization.leaf_module.names").noted("by name", kParamsStay),
-    texts("zero_optimization.leaf_module.name_suffixes").noted("by end of name", kParamsStay),
+    block("zero_optimization.leaf_module", "Modules whose parameters, all that are within, are fetched as one (Python)."),
+    texts("zero_optimization.leaf_module.classes")
+        .honoured("by class, its name alone or with its module's before it", "none"),
+    texts("zero_optimization.leaf_module.names").honoured("by full name in the model", "none"),
+    texts("zero_optimization.leaf_module.name_suffixes").honoured("by end of that name", "none"),
     boolean("zero_optimization.cpu_offload", "false")
         .honoured("old spelling of offload_optimizer.device \"cpu\""),
     boolean("zero_optimization.cpu_offload_param", "false")

@@ -138,7 +138,7 @@ def run_limited(
         assert steps(engine) == expected
         assert all(elements <= limit or all_used for elements, all_used in seen)
         assert sum(parameter.numel() for parameter in model.parameters()) <= limit
-        for parameter in engine._stored():  # what is in memory is final
+        for parameter in engine._in_units():  # what is in memory is final
             if parameter.tensor.numel():
                 assert torch.equal(parameter.tensor, engine._value_of(parameter)), parameter.name
         assert_same(values(engine), expected_values)

@@ -366,7 +366,7 @@ def test_a_module_that_is_used_before_its_parameters_exist_says_so(store: Path) 
 
 
 def scratch_of(model: nn.Module) -> _scratch.Scratch:
-    return next(model.parameters())._orlop_parked._scratch
+    return next(model.parameters())._orlop_parked._source._scratch
 
 
 def test_the_file_has_no_name_and_is_gone_after_initialize(store: Path) -> None:

@@ -62,9 +62,9 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def plan_of(model: nn.Module, config: Config) -> dict[str, Any]:
-    """What an engine for the model would take; its parameters may be on the meta device."""
-    native = _native.NativeEngine(config.text, DeviceKind.HOST, 0)
+def plan_of(model: nn.Module, config: Config, device: DeviceKind = DeviceKind.HOST) -> dict[str, Any]:
+    """What an engine for the model on a device would take; its parameters may be on the meta device."""
+    native = _native.NativeEngine(config.text, device, 0)
     try:
         parameters = parameters_of(model, [{"params": [p for p in model.parameters() if p.requires_grad]}])
         for parameter in parameters:
