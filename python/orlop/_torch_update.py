@@ -85,6 +85,11 @@ class TorchUpdate:
 
     # ---- Checkpoints ----
 
+    def state_of(self, tensor: Tensor) -> dict[str, Any]:
+        """The optimizer's state of one parameter; empty before its first update."""
+        state: dict[str, Any] = self._optimizer.state.get(tensor, {})
+        return state
+
     def states(self) -> list[Any]:
         """The optimizer's state of each trainable parameter, in the engine's order."""
         return [self._optimizer.state.get(parameter.tensor, {}) for parameter in self._parameters]

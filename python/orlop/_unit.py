@@ -21,6 +21,7 @@ from ._parked import parked
 from ._partitioned import Holder, in_a_file, mark, note_status
 from ._unit_memory import UnitMemory
 
+
 class Unit:
     """What is there together, and who uses it."""
 

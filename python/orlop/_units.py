@@ -157,14 +157,23 @@ class Units:
         if not self:
             return
         self._find_in(model)
-        for module in self._units_of:
-            self._attach_to(module)
+        self.attach_hooks()
         for module in model.modules():
             if any(id(tensor) in self._unit_of for tensor in module._parameters.values()):
                 module._parameters = _OwnParameters(module._parameters, self)
                 self._looked_at.append(module)
         hook = _Hook(self._before_state_dict)
         self._handles.append(model.register_state_dict_pre_hook(hook))  # type: ignore[no-untyped-call]
+
+    def attach_hooks(self) -> list[Any]:
+        """Gives modules the hooks that bring their units; for a program that takes them off for a while, their handles.
+
+        Without them a forward finds what is gathered.
+        """
+        first = len(self._handles)
+        for module in self._units_of:
+            self._attach_to(module)
+        return self._handles[first:]
 
     def _note(self, parameter: Parameter, unit: Unit) -> None:
         self._unit_of[id(parameter.tensor)] = self._by_number[parameter.number] = unit

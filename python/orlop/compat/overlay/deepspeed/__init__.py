@@ -17,12 +17,14 @@ from .accelerator import get_accelerator
 from .comm import init_distributed
 from .inference.engine import InferenceEngine, init_inference
 from .pipe import PipelineModule
+from .runtime import zero
 from .runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from .runtime.engine import DeepSpeedEngine
 from .runtime.hybrid_engine import DeepSpeedHybridEngine
 from .runtime.lr_schedules import add_tuning_arguments
 from .runtime.pipe.engine import PipelineEngine
 from .runtime.tensor_parallel import tp_model_init
+from .utils.init_on_device import OnDevice
 from .utils.logging import logger
 
 __orlop__ = _orlop.__version__

@@ -7,6 +7,7 @@ from typing import Any
 
 import orlop
 import torch
+from orlop._init import paused
 from orlop._initialize import build
 from orlop.config import ConfigSource
 from orlop.engine import open_engines
@@ -18,6 +19,8 @@ from .runtime import _choose_optimizer
 from .runtime._engine_facts import local_rank_of
 from .runtime.config import DeepSpeedConfig
 from .runtime.engine import DeepSpeedEngine
+from .runtime.zero.parameter_offload import DeepSpeedZeRoOffload
+from .runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from .utils.logging import logger
 
 Optimizers = torch.optim.Optimizer | Callable[[Any], torch.optim.Optimizer] | None
@@ -62,8 +65,11 @@ def initialize(
     )
     _check_scheduler(lr_scheduler, optimizer)
     _let_go_of(model)
-    engine = build(DeepSpeedEngine, model, resolved, chosen, parameters, lr_scheduler, trains=chosen is not None)
+    with paused():
+        engine = build(DeepSpeedEngine, model, resolved, chosen, parameters, lr_scheduler, trains=chosen is not None)
     engine.raw_config, engine.local_rank = raw, local_rank_of(args)
+    if isinstance(engine.optimizer, DeepSpeedZeroOptimizer_Stage3):
+        engine.optimizer.parameter_offload = DeepSpeedZeRoOffload(engine)
     if training_data is not None:
         engine.training_dataloader = engine.deepspeed_io(training_data, collate_fn=collate_fn)
     return engine, engine.optimizer, engine.training_dataloader, engine.lr_scheduler

@@ -60,6 +60,11 @@ class DeepSpeedEngine(CheckpointingEngine):
             return DeepSpeedOptimizer
         return FP16_Optimizer if isinstance(client, FusedAdam) else FP16_UnfusedOptimizer
 
+    @classmethod
+    def scatters(cls, config: Config) -> bool:
+        """With stage 3 parameters have their values only while modules use them."""
+        return int(config.get("zero_optimization.stage", 0)) == 3
+
     # ---- Training ----
 
     def backward(self, loss: Tensor, retain_graph: bool = False, scale_wrt_gas: bool = True) -> Tensor:

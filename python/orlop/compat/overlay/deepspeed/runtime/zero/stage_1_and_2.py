@@ -5,6 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..base_optimizer import ZeROOptimizer
+from .estimators import (
+    estimate_zero2_model_states_mem_needs,
+    estimate_zero2_model_states_mem_needs_all_cold,
+    estimate_zero2_model_states_mem_needs_all_live,
+    model_to_params,
+)
+
+__all__ = [
+    "DeepSpeedZeroOptimizer",
+    "estimate_zero2_model_states_mem_needs",
+    "estimate_zero2_model_states_mem_needs_all_cold",
+    "estimate_zero2_model_states_mem_needs_all_live",
+    "model_to_params",
+]
 
 
 class DeepSpeedZeroOptimizer(ZeROOptimizer):
