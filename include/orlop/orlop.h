@@ -205,8 +205,8 @@ ORLOP_API orlop_status orlop_param_register(orlop_engine *engine, const orlop_pa
 ORLOP_API orlop_status orlop_engine_commit(orlop_engine *engine);
 
 /* What commit would take of every tier, as a JSON object: host_bytes, model_bytes, states_host_bytes, staging_bytes,
- * nvme_bytes, device_bytes, live_bytes (of host_bytes or device_bytes: parameters of the store in memory, in use or kept), slabs,
- * blocks. By the allocator's own arithmetic, to the byte; allocates and creates nothing,
+ * nvme_bytes, device_bytes, live_bytes (of host_bytes or device_bytes: parameters of the store in memory, in use or kept),
+ * activation_bytes (of host_bytes), slabs, blocks. By the allocator's own arithmetic, to the byte; allocates and creates nothing,
  * and does not look at what the disk has free. Errors: ORLOP_NO_MEMORY and ORLOP_NO_SPACE where a budget is too small,
  * with the shortfall; ORLOP_OUT_OF_ORDER after commit. Buffer rules as for orlop_config_resolve. */
 ORLOP_API orlop_status orlop_engine_plan(orlop_engine *engine, char *buffer, size_t capacity_bytes,
@@ -569,6 +569,87 @@ enum {
  * ORLOP_NO_PERMISSION. Thread-safe. */
 ORLOP_API orlop_status orlop_store_reclaim(const char *nvme_path, uint32_t flags, uint64_t *bytes);
 
+/* ---- Host memory -------------------------------------------------------------------------------------------- */
+
+/* Host memory that a program borrows in pieces and gives back, as for activations between forward and backward: in huge
+ * pages, registered with a device so that copies to and from it overlap with computing, and kept until the pool is closed.
+ * A child made by fork() does not have it. Thread-safe. */
+typedef struct orlop_host_pool orlop_host_pool;
+
+enum {
+  ORLOP_HOST_POOL_LOCKED = 1u /* its pages are not swapped out, where the system allows that; else a warning says so */
+};
+
+typedef struct orlop_host_pool_params {
+  uint32_t struct_size;
+  int32_t device_kind; /* an orlop_device_kind: whose copies are to be fast */
+  int32_t device_index;
+  uint32_t flags;       /* ORLOP_HOST_POOL_* */
+  uint64_t limit_bytes; /* the most it takes from the system, in steps of 2 MiB; 0: what the system has. Beside an engine
+                           with a budget: orlop_stats.activation_bytes, or what host_bytes leaves of host_budget_bytes */
+} orlop_host_pool_params;
+
+/* Takes no memory yet. Errors: ORLOP_INVALID_ARGUMENT, ORLOP_UNSUPPORTED and ORLOP_NOT_FOUND for the device. */
+ORLOP_API orlop_status orlop_host_pool_open(const orlop_host_pool_params *params, orlop_host_pool **pool);
+
+/* `bytes` (at least 1) at *memory, 4096-aligned, until they are given back. What they hold is not defined. Takes more from
+ * the system, 64 MiB at least where the limit allows it, when no free piece is large enough. Errors: ORLOP_NO_MEMORY with
+ * the numbers. */
+ORLOP_API orlop_status orlop_host_pool_take(orlop_host_pool *pool, uint64_t bytes, void **memory);
+/* Copies from and to that memory must have ended. Errors: ORLOP_INVALID_ARGUMENT (it is not lent). */
+ORLOP_API orlop_status orlop_host_pool_give_back(orlop_host_pool *pool, void *memory);
+
+typedef struct orlop_host_pool_use {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t limit_bytes; /* 0: none */
+  uint64_t host_bytes;  /* taken from the system */
+  uint64_t used_bytes;  /* of these: lent now */
+  uint64_t peak_bytes;  /* the most that were lent at once */
+} orlop_host_pool_use;
+
+ORLOP_API orlop_status orlop_host_pool_look(orlop_host_pool *pool, orlop_host_pool_use *use);
+
+/* Gives everything back to the system, pieces that are lent too. */
+ORLOP_API orlop_status orlop_host_pool_close(orlop_host_pool **pool);
+
+/* ---- Files -------------------------------------------------------------------------------------------------- */
+
+/* Reads and writes of a program's own files through a queue of the kind that moves a store: any memory, size and offset,
+ * whole and checked. Pages that a move covers whole go past the page cache where the file allows that and offset and memory are
+ * aligned (4096 bytes always are); everything else goes through it. Nothing is synchronised with the drive. Thread-safe: calls
+ * come from any thread, and one thread of the queue carries moves out, several at a time and in any order. */
+typedef struct orlop_file_queue orlop_file_queue;
+
+typedef struct orlop_file_queue_params {
+  uint32_t struct_size;
+  uint32_t depth;       /* requests in flight, at most 4096; 0: 32 */
+  uint64_t block_bytes; /* of one request, at most 1 GiB; rounded down to what a direct file is aligned to; 0: 1 MiB */
+  const char *queue;    /* "uring", "aio" or "threads"; NULL: the best that works */
+  uint32_t thread_count; /* of "threads", at most 1024; 0: 4 */
+  uint32_t reserved;
+} orlop_file_queue_params;
+
+/* Errors: ORLOP_INVALID_ARGUMENT, ORLOP_UNSUPPORTED (a queue that is not there). */
+ORLOP_API orlop_status orlop_file_queue_open(const orlop_file_queue_params *params, orlop_file_queue **queue);
+
+/* Begins to move `bytes` between memory and the file at `path`, from `offset` on; "/proc/self/fd/N" names what a descriptor
+ * refers to. A file to read must have all of them; one to write is made if it is not there (mode 0666 less the umask), and
+ * keeps what it has elsewhere. The memory belongs to the queue until *ticket has been waited for; with `ticket` NULL the call
+ * waits itself. At most 256 moves may be without having been waited for. Errors: ORLOP_NOT_FOUND, ORLOP_NO_PERMISSION, ORLOP_INVALID_ARGUMENT
+ * (the file is too short), ORLOP_OUT_OF_ORDER (256 moves), I/O errors. */
+ORLOP_API orlop_status orlop_file_queue_read(orlop_file_queue *queue, const char *path, uint64_t offset, uint64_t bytes,
+                                             void *destination, orlop_ticket *ticket);
+ORLOP_API orlop_status orlop_file_queue_write(orlop_file_queue *queue, const char *path, uint64_t offset, uint64_t bytes,
+                                              const void *source, orlop_ticket *ticket);
+
+/* The outcome of a move, once; a ticket that was waited for counts as done. ORLOP_TIMEOUT after timeout_ms (-1: for ever).
+ * Errors: ORLOP_NO_SPACE, ORLOP_IO_ERROR and others, with the path; part of the bytes may have been moved. */
+ORLOP_API orlop_status orlop_file_queue_wait(orlop_file_queue *queue, orlop_ticket ticket, int32_t timeout_ms);
+
+/* Waits for every move. */
+ORLOP_API orlop_status orlop_file_queue_close(orlop_file_queue **queue);
+
 /* ---- Seeing ------------------------------------------------------------------------------------------------- */
 
 typedef struct orlop_stats {
@@ -598,6 +679,8 @@ typedef struct orlop_stats {
   uint64_t loss_scale_overflows_left; /* until one halves it, that one included */
   double unit_wait_seconds;  /* as in orlop_step_report */
   double unit_copy_seconds;
+  uint64_t activation_bytes; /* of host_bytes: set aside for activations (orlop.memory.activations); the program's to take,
+                                from an orlop_host_pool with this limit */
 } orlop_stats;
 
 ORLOP_API orlop_status orlop_engine_stats(orlop_engine *engine, orlop_stats *stats);

@@ -242,6 +242,63 @@ class Import {
   orlop_import* handle_ = nullptr;
 };
 
+// Owns a pool of host memory. Thread-safety: as orlop_host_pool.
+class HostPool {
+ public:
+  explicit HostPool(const orlop_host_pool_params& params) { check(orlop_host_pool_open(&params, &handle_)); }
+  HostPool(HostPool&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  HostPool& operator=(HostPool&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  // Pieces that are lent go with it.
+  ~HostPool() { orlop_host_pool_close(&handle_); }
+
+  [[nodiscard]] void* take(std::uint64_t bytes) {
+    void* memory = nullptr;
+    check(orlop_host_pool_take(handle_, bytes, &memory));
+    return memory;
+  }
+  void give_back(void* memory) { check(orlop_host_pool_give_back(handle_, memory)); }
+  [[nodiscard]] orlop_host_pool_use use() const {
+    orlop_host_pool_use use{};
+    use.struct_size = sizeof use;
+    check(orlop_host_pool_look(handle_, &use));
+    return use;
+  }
+
+ private:
+  orlop_host_pool* handle_ = nullptr;
+};
+
+// Owns a queue of moves of files. Thread-safety: as orlop_file_queue.
+class FileQueue {
+ public:
+  explicit FileQueue(const orlop_file_queue_params& params) { check(orlop_file_queue_open(&params, &handle_)); }
+  FileQueue(FileQueue&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  FileQueue& operator=(FileQueue&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  // Waits for every move.
+  ~FileQueue() { orlop_file_queue_close(&handle_); }
+
+  orlop_ticket read(const std::string& path, std::uint64_t offset, std::uint64_t bytes, void* destination) {
+    orlop_ticket ticket = 0;
+    check(orlop_file_queue_read(handle_, path.c_str(), offset, bytes, destination, &ticket));
+    return ticket;
+  }
+  orlop_ticket write(const std::string& path, std::uint64_t offset, std::uint64_t bytes, const void* source) {
+    orlop_ticket ticket = 0;
+    check(orlop_file_queue_write(handle_, path.c_str(), offset, bytes, source, &ticket));
+    return ticket;
+  }
+  void wait(orlop_ticket ticket) { check(orlop_file_queue_wait(handle_, ticket, -1)); }
+
+ private:
+  orlop_file_queue* handle_ = nullptr;
+};
+
 }  // namespace orlop
 
 #endif

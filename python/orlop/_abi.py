@@ -143,6 +143,7 @@ class Stats(Structure):
         ("loss_scale_overflows_left", c_uint64),
         ("unit_wait_seconds", c_double),
         ("unit_copy_seconds", c_double),
+        ("activation_bytes", c_uint64),
     ]
 
 
@@ -178,6 +179,38 @@ class ImportParams(Structure):
     ]
 
 
+class HostPoolParams(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("device_kind", c_int32),
+        ("device_index", c_int32),
+        ("flags", c_uint32),
+        ("limit_bytes", c_uint64),
+    ]
+
+
+class HostPoolUse(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("reserved", c_uint32),
+        ("limit_bytes", c_uint64),
+        ("host_bytes", c_uint64),
+        ("used_bytes", c_uint64),
+        ("peak_bytes", c_uint64),
+    ]
+
+
+class FileQueueParams(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("depth", c_uint32),
+        ("block_bytes", c_uint64),
+        ("queue", c_char_p),
+        ("thread_count", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 STRUCTS: dict[str, type[Structure]] = {
     "orlop_engine_params": EngineParams,
     "orlop_param_desc": ParamDesc,
@@ -190,6 +223,9 @@ STRUCTS: dict[str, type[Structure]] = {
     "orlop_load_params": LoadParams,
     "orlop_import_params": ImportParams,
     "orlop_stats": Stats,
+    "orlop_host_pool_params": HostPoolParams,
+    "orlop_host_pool_use": HostPoolUse,
+    "orlop_file_queue_params": FileQueueParams,
 }
 
 Progress = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
@@ -199,6 +235,8 @@ _status = c_int32
 _engine = c_void_p
 _checkpoint = c_void_p
 _import = c_void_p
+_host_pool = c_void_p
+_file_queue = c_void_p
 _ticket = c_uint64
 
 # name: (what it returns, arguments, whether it returns at once and takes no lock)
@@ -254,6 +292,24 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "orlop_import_complete": (_status, [_import], False),
     "orlop_import_close": (_status, [POINTER(_import)], False),
     "orlop_store_reclaim": (_status, [c_char_p, c_uint32, POINTER(c_uint64)], False),
+    "orlop_host_pool_open": (_status, [POINTER(HostPoolParams), POINTER(_host_pool)], False),
+    "orlop_host_pool_take": (_status, [_host_pool, c_uint64, POINTER(c_void_p)], False),
+    "orlop_host_pool_give_back": (_status, [_host_pool, c_void_p], False),
+    "orlop_host_pool_look": (_status, [_host_pool, POINTER(HostPoolUse)], False),
+    "orlop_host_pool_close": (_status, [POINTER(_host_pool)], False),
+    "orlop_file_queue_open": (_status, [POINTER(FileQueueParams), POINTER(_file_queue)], False),
+    "orlop_file_queue_read": (
+        _status,
+        [_file_queue, c_char_p, c_uint64, c_uint64, c_void_p, POINTER(_ticket)],
+        False,
+    ),
+    "orlop_file_queue_write": (
+        _status,
+        [_file_queue, c_char_p, c_uint64, c_uint64, c_void_p, POINTER(_ticket)],
+        False,
+    ),
+    "orlop_file_queue_wait": (_status, [_file_queue, _ticket, c_int32], False),
+    "orlop_file_queue_close": (_status, [POINTER(_file_queue)], False),
     "orlop_engine_stats": (_status, [_engine, POINTER(Stats)], False),
     "orlop_engine_describe": (_status, [_engine, c_void_p, c_size_t, POINTER(c_size_t)], False),
     "orlop_engine_digest": (_status, [_engine, POINTER(c_uint64)], False),

@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T", bound="_Record")
 
+PROFILE_FILE = "deepspeed_profile.json"
+"""What DEEPSPEED_PROFILE=1 writes, into the current directory."""
+
 
 @dataclass(frozen=True)
 class _Record:
@@ -99,3 +102,5 @@ class Stats(_Record):
     """Modules waited for parameters of the store."""
     unit_copy_seconds: float
     """These were copied to where the modules compute."""
+    activation_bytes: int
+    """Of host_bytes: set aside for activations ("orlop.memory.activations")."""

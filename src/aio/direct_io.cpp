@@ -97,6 +97,12 @@ std::optional<Alignment> alignment_by_trying(int fd) {
   return found;
 }
 
+std::optional<Alignment> known_alignment(int fd) {
+  const auto alignment = alignment_by_statx(fd);
+  if (!alignment) return alignment_of_device(fd);
+  return alignment->memory == 0 ? std::nullopt : alignment;
+}
+
 std::optional<Alignment> direct_alignment(int fd) {
   if (const auto alignment = alignment_by_statx(fd)) {
     if (alignment->memory == 0) return std::nullopt;

@@ -28,5 +28,7 @@ std::optional<Alignment> alignment_by_trying(int fd);
 
 // The first of these that knows, else kLargestAlignment; nullopt when the file takes no direct I/O.
 std::optional<Alignment> direct_alignment(int fd);
+// The same without trying, for a file that others may be writing: nullopt also when nothing else knows.
+std::optional<Alignment> known_alignment(int fd);
 
 }  // namespace orlop::aio

@@ -15,6 +15,7 @@ namespace orlop::aio {
 namespace {
 
 constexpr mode_t kMode = 0600;
+constexpr mode_t kForeignMode = 0666;
 constexpr std::uint64_t kFillBytes = 1_MiB;
 
 orlop_status status_of_open(int error) {
@@ -56,11 +57,17 @@ void warn_buffered(const std::string& path, std::string_view why) {
       path, why);
 }
 
-Result<unique_fd> open_fd(const std::string& path, int flags) {
-  unique_fd fd(retry_interrupted([&] { return ::open(path.c_str(), flags, kMode); }));
+Result<unique_fd> open_fd(const std::string& path, int flags, mode_t mode) {
+  unique_fd fd(retry_interrupted([&] { return ::open(path.c_str(), flags, mode); }));
   if (fd.is_open()) return fd;
   const int error = errno;
-  return fail(status_of_open(error), "open: {}: {}{}", path, describe_errno(error), hint_of_open(error));
+  const bool is_made = (flags & O_CREAT) != 0;
+  return fail(status_of_open(error), "open: {}: {}{}", path, describe_errno(error), is_made ? hint_of_open(error) : "");
+}
+
+bool take_direct(const unique_fd& fd) {
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  return flags >= 0 && ::fcntl(fd.get(), F_SETFL, flags | O_DIRECT) == 0;
 }
 
 // The descriptor without O_DIRECT after all.
@@ -152,7 +159,7 @@ File::File(unique_fd fd, std::string path, Access access, Alignment alignment)
 Result<File> File::open(const std::string& path, Existing existing, Access wanted) {
   const int flags = O_RDWR | O_CREAT | O_CLOEXEC | (existing == Existing::must_not_exist ? O_EXCL : 0);
   // Not with O_DIRECT at once: a filesystem that refuses it may have created the file by then.
-  TRY_ASSIGN(auto fd, open_fd(path, flags));
+  TRY_ASSIGN(auto fd, open_fd(path, flags, kMode));
   if (wanted == Access::buffered) return File(std::move(fd), path, Access::buffered, {});
   if (is_in_memory(fd.get())) {
     log_warning(
@@ -162,8 +169,7 @@ Result<File> File::open(const std::string& path, Existing existing, Access wante
         path);
     return File(std::move(fd), path, Access::buffered, {});
   }
-  const int status = ::fcntl(fd.get(), F_GETFL);
-  if (status < 0 || ::fcntl(fd.get(), F_SETFL, status | O_DIRECT) != 0) {
+  if (!take_direct(fd)) {
     warn_buffered(path, fmt::format("direct I/O is refused: {}", describe_errno(errno)));
     return File(std::move(fd), path, Access::buffered, {});
   }
@@ -171,6 +177,16 @@ Result<File> File::open(const std::string& path, Existing existing, Access wante
     return File(std::move(fd), path, Access::direct, *alignment);
   TRY(drop_direct(fd, path));
   warn_buffered(path, "its filesystem takes no direct I/O for it");
+  return File(std::move(fd), path, Access::buffered, {});
+}
+
+Result<File> File::open_foreign(const std::string& path, Purpose purpose, Access wanted) {
+  const int flags = O_CLOEXEC | (purpose == Purpose::reading ? O_RDONLY : O_WRONLY | O_CREAT);
+  TRY_ASSIGN(auto fd, open_fd(path, flags, kForeignMode));
+  const bool is_direct = wanted == Access::direct && !is_in_memory(fd.get()) && take_direct(fd);
+  if (!is_direct) return File(std::move(fd), path, Access::buffered, {});
+  if (const auto alignment = known_alignment(fd.get())) return File(std::move(fd), path, Access::direct, *alignment);
+  TRY(drop_direct(fd, path));
   return File(std::move(fd), path, Access::buffered, {});
 }
 

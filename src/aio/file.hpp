@@ -12,6 +12,7 @@ namespace orlop::aio {
 
 enum class Access : std::uint8_t { direct, buffered };
 enum class Existing : std::uint8_t { must_not_exist, open };  // what to do with a file that is there already
+enum class Purpose : std::uint8_t { reading, writing };       // of a program's own file
 
 class File {
  public:
@@ -19,6 +20,10 @@ class File {
   // be. Where direct I/O is refused or means nothing (a filesystem in memory) the file is buffered, with a
   // warning that says what that costs.
   static Result<File> open(const std::string& path, Existing existing, Access wanted = Access::direct);
+
+  // Opens a file of the program's own: to read, which must be there, or to write, which is created (mode 0666 less the
+  // umask) if it is not. Where direct I/O is refused or means nothing it is buffered, without a word: access() says it.
+  static Result<File> open_foreign(const std::string& path, Purpose purpose, Access wanted = Access::direct);
 
   // Reserves space so that no write into [0, bytes) can fail for lack of it (fallocate; where the filesystem
   // has none, zeros are written where nothing is yet). What the file holds stays. Error: ORLOP_NO_SPACE with

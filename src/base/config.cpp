@@ -570,7 +570,8 @@ class Resolver {
     config.memory = {.host = get_optional<std::uint64_t>("orlop.memory.host"),
                      .device = get_optional<std::uint64_t>("orlop.memory.device"),
                      .nvme = get_optional<std::uint64_t>("orlop.memory.nvme"),
-                     .pinned = get_optional<double>("orlop.memory.pinned")};
+                     .pinned = get_optional<double>("orlop.memory.pinned"),
+                     .activations = get_optional<std::uint64_t>("orlop.memory.activations").value_or(0)};
     config.non_finite = non_finite();
     config.trace = is_true("orlop.trace");
     config.unit_elements = get<std::uint64_t>("orlop.unit_elements");

@@ -46,6 +46,7 @@ struct MemoryBudgets {
   std::optional<std::uint64_t> device;
   std::optional<std::uint64_t> nvme;
   std::optional<double> pinned;  // share of what is offloaded to NVMe that stays in memory; none: what fits the budget
+  std::uint64_t activations = 0;  // of the host's, set aside for activations
 };
 
 // The fp16 block.

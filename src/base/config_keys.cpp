@@ -402,20 +402,18 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
         .refused("GPUDirect Storage",
                  "states are updated on the host, so the disk is read into host memory; write false"),
 
-    block("activation_checkpointing",
-          "Recomputing activations: what `deepspeed.checkpointing.configure` takes from a configuration."),
+    block("activation_checkpointing", "What `orlop.checkpointing.checkpoint` does with the inputs it keeps."),
     boolean("activation_checkpointing.partition_activations", "false")
-        .honoured("every rank keeps its part of what is saved"),
+        .honoured("each rank of a model-parallel group keeps its part of them; a single rank keeps all"),
     integer("activation_checkpointing.number_checkpoints", "null")
-        .honoured("checkpoints in a pass", "not told"),
+        .honoured("checkpoints per pass, which contiguous_memory_optimization makes room for", "none"),
     boolean("activation_checkpointing.contiguous_memory_optimization", "false")
-        .honoured("what is saved goes into one buffer, which needs number_checkpoints"),
+        .honoured("they are copied into one buffer, made at once for number_checkpoints"),
     boolean("activation_checkpointing.synchronize_checkpoint_boundary", "false")
-        .honoured("wait for the device at each checkpoint"),
-    boolean("activation_checkpointing.profile", "false")
-        .honoured("time each checkpoint's forward and backward"),
+        .honoured("wait for the device at the beginning and end of each checkpoint"),
+    boolean("activation_checkpointing.profile", "false").honoured("log the times of each checkpoint"),
     boolean("activation_checkpointing.cpu_checkpointing", "false")
-        .honoured("what is saved moves to host memory until it is needed"),
+        .honoured("they are copied to host memory while the device computes; see orlop.memory.activations"),
 
     block("checkpoint", "Checkpoints."),
     choice("checkpoint.tag_validation", "\"Warn\"", "Warn|Ignore|Fail")
@@ -472,9 +470,15 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     object("nebula", "enabled")
         .refused("Azure's checkpoint service",
                  "the engine writes checkpoints itself, orlop.checkpoint.background in the background; leave it out"),
-    object("flops_profiler", "enabled")
-        .honoured("what deepspeed.profiling.flops_profiler counts and prints: profile_step, module_depth, top_modules, "
-                  "detailed, output_file", "off"),
+    block("flops_profiler", "Counts the operations of one update's first micro-batch."),
+    boolean("flops_profiler.enabled", "false").honoured("print them, module by module, after that update"),
+    integer("flops_profiler.profile_step", "1", 1).honoured("which update, counted from 1"),
+    integer("flops_profiler.module_depth", "-1", -1).honoured("the deepest modules shown; -1: all"),
+    integer("flops_profiler.top_modules", "1", 1).honoured("modules of each depth that are summed up, the largest first"),
+    boolean("flops_profiler.detailed", "true").honoured("also show every module down to module_depth"),
+    text("flops_profiler.output_file").honoured("a file to write to instead", "none"),
+    number("flops_profiler.recompute_fwd_factor", "0.0", 0)
+        .noted("what recomputed activations add", "what is computed again is counted where it happens"),
     object("comms_logger", "enabled").noted("log collectives", kOneRank),
     object("timers", "")
         .noted("throughput timers", "every step's times are in its report (orlop_step_report) anyway"),
@@ -517,6 +521,10 @@ constexpr std::array kTable = std::to_array<ConfigKey>({
     number("orlop.memory.pinned", "null", 0, 1)
         .honoured("share of what is offloaded to NVMe that stays in host memory all the same, and is never read or written",
                   "as much as orlop.memory.host has room for; without that none"),
+    bytes("orlop.memory.activations", 1, 0x1p62, 1)
+        .honoured("host memory, of orlop.memory.host, that is kept free for what activation_checkpointing.cpu_checkpointing puts "
+                  "there, which takes no more",
+                  "what the rest leaves of orlop.memory.host; without that no limit"),
 });
 
 // ---- Finding ----

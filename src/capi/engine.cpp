@@ -28,11 +28,7 @@ Result<zero3::EngineOptions> options_of(const orlop_engine_params& given) {
   zero3::EngineOptions options;
   options.rank = given.rank;
   options.world_size = given.world_size == 0 ? 1 : given.world_size;
-  if (given.device_kind != ORLOP_DEVICE_HOST && given.device_kind != ORLOP_DEVICE_CUDA) {
-    return fail(ORLOP_INVALID_ARGUMENT, "{}: on device kind {}: must be ORLOP_DEVICE_HOST (0) or ORLOP_DEVICE_CUDA (1)",
-                kCall, given.device_kind);
-  }
-  options.device = given.device_kind == ORLOP_DEVICE_CUDA ? device::DeviceKind::cuda : device::DeviceKind::host;
+  TRY_ASSIGN(options.device, capi::device_kind_of(kCall, given.device_kind));
   options.device_index = given.device_index;
   TRY_ASSIGN(options.config, resolve_config(given.config_json == nullptr ? "{}" : given.config_json,
                                           options.world_size));
@@ -102,6 +98,7 @@ orlop_stats stats_of(const zero3::EngineStats& s) {
   out.loss_scale_overflows_left = s.loss_scale_overflows_left;
   out.unit_wait_seconds = s.unit_wait_seconds;
   out.unit_copy_seconds = s.unit_copy_seconds;
+  out.activation_bytes = s.activation_bytes;
   return out;
 }
 

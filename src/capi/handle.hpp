@@ -15,6 +15,15 @@ struct orlop_engine {
 
 namespace orlop::capi {
 
+// Threads and memory that a handle stands for do not cross fork().
+template <typename Handle>
+Result<> check_owner(const char* call, const Handle* handle) {
+  if (handle == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "{}: on a handle that is NULL: open one first", call);
+  if (handle->owner == ::getpid()) return {};
+  return fail(ORLOP_FORKED, "{}: on what process {} opened, in its child {}: it does not cross fork(); open one in the "
+              "child", call, handle->owner, ::getpid());
+}
+
 // The engine behind a handle, unless a fork came in between.
 inline Result<zero3::Engine*> engine_of(const char* call, const orlop_engine* handle) {
   if (handle == nullptr) return fail(ORLOP_INVALID_ARGUMENT, "{}: on engine NULL: open one first", call);
@@ -36,6 +45,13 @@ orlop_status with_engine(const char* call, orlop_engine* handle, const Body& bod
 inline Result<> not_null(const char* call, const char* what, const void* pointer) {
   if (pointer != nullptr) return {};
   return fail(ORLOP_INVALID_ARGUMENT, "{}: on {}: the pointer is NULL", call, what);
+}
+
+inline Result<device::DeviceKind> device_kind_of(const char* call, int32_t kind) {
+  if (kind == ORLOP_DEVICE_HOST) return device::DeviceKind::host;
+  if (kind == ORLOP_DEVICE_CUDA) return device::DeviceKind::cuda;
+  return fail(ORLOP_INVALID_ARGUMENT, "{}: on device kind {}: must be ORLOP_DEVICE_HOST (0) or ORLOP_DEVICE_CUDA (1)",
+              call, kind);
 }
 
 inline Result<zero3::Dtype> dtype_of(const char* call, int32_t dtype) {

@@ -183,6 +183,7 @@ EngineStats Engine::stats() {
   stats.model_bytes = committed_->model_bytes;
   stats.staging_bytes = committed_->memory.states.staging_bytes;
   stats.live_limit_bytes = committed_->memory.live_bytes;
+  stats.activation_bytes = committed_->memory.activation_bytes;
   stats.live_bytes = committed_->live->bytes();
   if (committed_->flow) {
     stats.unit_hits = committed_->flow->total().hits;

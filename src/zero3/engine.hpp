@@ -88,6 +88,7 @@ struct EngineStats {
   std::uint64_t loss_scale_overflows_left = 0;
   double unit_wait_seconds = 0;
   double unit_copy_seconds = 0;
+  std::uint64_t activation_bytes = 0;
 };
 
 enum class SaveWhat : std::uint8_t { everything, trained };  // trained: frozen parameters are left out

@@ -120,6 +120,7 @@ Result<MemoryPlan> Engine::plan_memory(const UnitPlan& units, const std::vector<
       .pinned = config.memory.pinned,
       .drive_count = config.nvme_paths.size(),
       .live = live_demand(config, units, params_, on_host),
+      .activation_bytes = config.memory.activations,
   };
   MemoryLimits limits{
       .host_budget = config.memory.host,
@@ -193,10 +194,10 @@ void Engine::say_plan(const Committed& c) const {
   const std::uint64_t live = device_->is_host_addressable() ? plan.live_bytes : 0;
   const std::uint64_t states = plan.states.host_bytes - staging;
   log_info("engine: {} parameters in {} units and {} blocks", trainable_elements(params_), c.units.units.size(), c.blocks.size());
-  log_info("memory: host {} bytes{}: parameters and gradients {}, units of the store {}, states {}, staging {}, engine {}; "
-           "device {}; NVMe {}; {:.1f} % of what is offloaded has room in memory",
-           plan.host_bytes, budget ? fmt::format(" of {}", *budget) : "", c.model_bytes, live, states, staging,
-           plan.host_bytes - c.model_bytes - live - states - staging, plan.device_bytes, plan.states.nvme_bytes,
+  log_info("memory: host {} bytes{}: parameters and gradients {}, units of the store {}, activations {}, states {}, staging {}, "
+           "engine {}; device {}; NVMe {}; {:.1f} % of what is offloaded has room in memory",
+           plan.host_bytes, budget ? fmt::format(" of {}", *budget) : "", c.model_bytes, live, plan.activation_bytes, states, staging,
+           plan.host_bytes - c.model_bytes - live - plan.activation_bytes - states - staging, plan.device_bytes, plan.states.nvme_bytes,
            plan.pinned_fraction * 100);
 }
 

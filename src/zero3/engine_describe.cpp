@@ -46,6 +46,7 @@ json bytes_of_plan(const MemoryPlan& memory, std::uint64_t model_bytes) {
           {"nvme_bytes", memory.states.nvme_bytes},
           {"device_bytes", memory.device_bytes},
           {"live_bytes", memory.live_bytes},
+          {"activation_bytes", memory.activation_bytes},
           {"slabs", memory.slab_count},
           {"param_slabs", memory.plane_slab_count},
           {"pinned_fraction", memory.pinned_fraction}};

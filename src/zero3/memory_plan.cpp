@@ -25,7 +25,8 @@ MemoryPlan plan_of(const MemoryDemand& demand, Slabs slabs, Residence residence)
   plan.states = swap::tiered_states_use(specs_of(demand.blocks), residence, plan.slab_count, plan.plane_slab_count,
                                         demand.drive_count);
   plan.live_bytes = demand.live.least_bytes;
-  plan.host_bytes = demand.flat.host + demand.table_bytes + plan.states.host_bytes;
+  plan.activation_bytes = demand.activation_bytes;
+  plan.host_bytes = demand.flat.host + demand.table_bytes + demand.activation_bytes + plan.states.host_bytes;
   plan.device_bytes = demand.flat.device;
   (demand.live.is_on_host ? plan.host_bytes : plan.device_bytes) += plan.live_bytes;
   plan.pinned_fraction = saved_fraction(demand.blocks, residence);
@@ -68,8 +69,10 @@ bool shrink(const MemoryDemand& demand, Slabs& slabs) {
 
 std::string parts_of(const MemoryDemand& demand, const MemoryPlan& plan) {
   const std::uint64_t held = plan.states.host_bytes - plan.states.staging_bytes;
-  return fmt::format("parameters and gradients {}{}, optimizer states and their tables {}, {} slabs {}, engine {}",
-                     demand.flat.host, demand.live.is_on_host ? live_part(demand.live) : "", held,
+  const std::string activations =
+      demand.activation_bytes == 0 ? "" : fmt::format(", orlop.memory.activations {}", demand.activation_bytes);
+  return fmt::format("parameters and gradients {}{}{}, optimizer states and their tables {}, {} slabs {}, engine {}",
+                     demand.flat.host, demand.live.is_on_host ? live_part(demand.live) : "", activations, held,
                      plan.slab_count + plan.plane_slab_count, plan.states.staging_bytes, demand.table_bytes);
 }
 

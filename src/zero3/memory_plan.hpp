@@ -38,6 +38,7 @@ struct MemoryDemand {
   std::optional<double> pinned;    // the share of what is offloaded that is to be in memory; none: what fits the budget
   std::size_t drive_count = 1;
   LiveDemand live;                 // more than the least of what everything else leaves
+  std::uint64_t activation_bytes = 0;  // set aside for the program's activations, on the host
 };
 
 struct MemoryLimits {
@@ -54,6 +55,7 @@ struct MemoryPlan {
   Residence residence;
   double pinned_fraction = 0;  // see saved_fraction()
   std::uint64_t live_bytes = 0;  // of these, on the host or on the device
+  std::uint64_t activation_bytes = 0;
   std::uint64_t host_bytes = 0;
   std::uint64_t device_bytes = 0;
   swap::TierUse states;

@@ -454,6 +454,111 @@ TEST_F(Tensors, RefuseWhatIsWrong) {
   refuse("struct_size", [&] { tensor_.struct_size = 0; });
 }
 
+orlop_host_pool* pool_of(std::uint64_t limit_bytes) {
+  orlop_host_pool_params params{};
+  params.struct_size = sizeof params;
+  params.limit_bytes = limit_bytes;
+  orlop_host_pool* pool = nullptr;
+  EXPECT_EQ(orlop_host_pool_open(&params, &pool), ORLOP_OK) << orlop_last_error();
+  return pool;
+}
+
+TEST(HostPools, LendMemoryUpToTheirLimit) {
+  orlop_host_pool* pool = pool_of(4u << 20);
+  void* memory = nullptr;
+  ASSERT_EQ(orlop_host_pool_take(pool, 3u << 20, &memory), ORLOP_OK) << orlop_last_error();
+  std::memset(memory, 1, 3u << 20);
+  void* more = nullptr;
+  EXPECT_EQ(orlop_host_pool_take(pool, 2u << 20, &more), ORLOP_NO_MEMORY);
+  orlop_host_pool_use use{};
+  use.struct_size = sizeof use;
+  ASSERT_EQ(orlop_host_pool_look(pool, &use), ORLOP_OK);
+  EXPECT_EQ(use.limit_bytes, 4u << 20);
+  EXPECT_EQ(use.host_bytes, 4u << 20);
+  EXPECT_EQ(use.used_bytes, 3u << 20);
+  EXPECT_EQ(orlop_host_pool_give_back(pool, memory), ORLOP_OK);
+  EXPECT_EQ(orlop_host_pool_give_back(pool, memory), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_host_pool_close(&pool), ORLOP_OK);
+  EXPECT_EQ(pool, nullptr);
+}
+
+TEST(HostPools, RefuseWhatIsWrong) {
+  orlop_host_pool_params params{};
+  params.struct_size = sizeof params;
+  params.flags = 8;
+  orlop_host_pool* pool = nullptr;
+  EXPECT_EQ(orlop_host_pool_open(&params, &pool), ORLOP_INVALID_ARGUMENT);
+  params.flags = 0;
+  params.device_kind = 7;
+  EXPECT_EQ(orlop_host_pool_open(&params, &pool), ORLOP_INVALID_ARGUMENT);
+  EXPECT_THAT(orlop_last_error(), HasSubstr("device kind 7"));
+  void* memory = nullptr;
+  EXPECT_EQ(orlop_host_pool_take(nullptr, 1, &memory), ORLOP_INVALID_ARGUMENT);
+}
+
+TEST(HostPools, AfterAForkAreRefusedInTheChild) {
+  orlop_host_pool* pool = pool_of(0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    void* memory = nullptr;
+    const bool is_refused = orlop_host_pool_take(pool, 1, &memory) == ORLOP_FORKED;
+    ::_exit(is_refused && orlop_host_pool_close(&pool) == ORLOP_OK ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(orlop_host_pool_close(&pool), ORLOP_OK);
+}
+
+class FileQueues : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "orlop-calls-XXXXXX").string();
+    directory_ = ::mkdtemp(name.data());
+    orlop_file_queue_params params{};
+    params.struct_size = sizeof params;
+    params.queue = "threads";
+    ASSERT_EQ(orlop_file_queue_open(&params, &queue_), ORLOP_OK) << orlop_last_error();
+  }
+  void TearDown() override {
+    EXPECT_EQ(orlop_file_queue_close(&queue_), ORLOP_OK) << orlop_last_error();
+    std::filesystem::remove_all(directory_);
+  }
+
+  std::string directory_;
+  orlop_file_queue* queue_ = nullptr;
+};
+
+TEST_F(FileQueues, ReadWhatTheyWrote) {
+  const std::string path = directory_ + "/file";
+  const std::string text(10001, 'x');
+  orlop_ticket ticket = 0;
+  ASSERT_EQ(orlop_file_queue_write(queue_, path.c_str(), 3, text.size(), text.data(), &ticket), ORLOP_OK);
+  EXPECT_NE(ticket, 0u);
+  ASSERT_EQ(orlop_file_queue_wait(queue_, ticket, -1), ORLOP_OK) << orlop_last_error();
+  std::string found(text.size(), ' ');
+  ASSERT_EQ(orlop_file_queue_read(queue_, path.c_str(), 3, found.size(), found.data(), nullptr), ORLOP_OK);
+  EXPECT_EQ(found, text);
+  EXPECT_EQ(std::filesystem::file_size(path), 10004u);
+}
+
+TEST_F(FileQueues, RefuseWhatIsWrong) {
+  char byte = 0;
+  EXPECT_EQ(orlop_file_queue_read(queue_, nullptr, 0, 1, &byte, nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_file_queue_read(queue_, "x", 0, 1, nullptr, nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_file_queue_read(queue_, "x", UINT64_MAX, 1, &byte, nullptr), ORLOP_INVALID_ARGUMENT);
+  EXPECT_EQ(orlop_file_queue_read(queue_, (directory_ + "/none").c_str(), 0, 1, &byte, nullptr), ORLOP_NOT_FOUND);
+  EXPECT_EQ(orlop_file_queue_wait(nullptr, 0, 0), ORLOP_INVALID_ARGUMENT);
+  orlop_file_queue_params params{};
+  params.struct_size = sizeof params;
+  params.queue = "tape";
+  orlop_file_queue* other = nullptr;
+  EXPECT_EQ(orlop_file_queue_open(&params, &other), ORLOP_INVALID_ARGUMENT);
+  params.queue = nullptr;
+  params.depth = 5000;
+  EXPECT_EQ(orlop_file_queue_open(&params, &other), ORLOP_INVALID_ARGUMENT);
+}
+
 TEST(StatusNames, AreThoseOfTheHeader) {
   EXPECT_STREQ(orlop_status_name(ORLOP_NO_SPACE), "ORLOP_NO_SPACE");
   EXPECT_STREQ(orlop_status_name(-99), "ORLOP_UNKNOWN");

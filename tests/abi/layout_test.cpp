@@ -74,13 +74,32 @@ TEST(Layout, OfImportParamsIsFixed) {
 }
 
 TEST(Layout, OfStatsIsFixed) {
-  EXPECT_EQ(sizeof(orlop_stats), 192u);
+  EXPECT_EQ(sizeof(orlop_stats), 200u);
   EXPECT_EQ(offsetof(orlop_stats, params), 8u);
   EXPECT_EQ(offsetof(orlop_stats, host_bytes), 40u);
   EXPECT_EQ(offsetof(orlop_stats, step_seconds), 112u);
   EXPECT_EQ(offsetof(orlop_stats, unexpected_uses), 152u);
   EXPECT_EQ(offsetof(orlop_stats, loss_scale_overflows_left), 168u);
   EXPECT_EQ(offsetof(orlop_stats, unit_copy_seconds), 184u);
+  EXPECT_EQ(offsetof(orlop_stats, activation_bytes), 192u);
+}
+
+TEST(Layout, OfHostPoolStructsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_host_pool_params), 24u);
+  EXPECT_EQ(offsetof(orlop_host_pool_params, device_kind), 4u);
+  EXPECT_EQ(offsetof(orlop_host_pool_params, flags), 12u);
+  EXPECT_EQ(offsetof(orlop_host_pool_params, limit_bytes), 16u);
+  EXPECT_EQ(sizeof(orlop_host_pool_use), 40u);
+  EXPECT_EQ(offsetof(orlop_host_pool_use, limit_bytes), 8u);
+  EXPECT_EQ(offsetof(orlop_host_pool_use, peak_bytes), 32u);
+}
+
+TEST(Layout, OfFileQueueParamsIsFixed) {
+  EXPECT_EQ(sizeof(orlop_file_queue_params), 32u);
+  EXPECT_EQ(offsetof(orlop_file_queue_params, depth), 4u);
+  EXPECT_EQ(offsetof(orlop_file_queue_params, block_bytes), 8u);
+  EXPECT_EQ(offsetof(orlop_file_queue_params, queue), 16u);
+  EXPECT_EQ(offsetof(orlop_file_queue_params, thread_count), 24u);
 }
 
 TEST(Layout, StatusNumbersAreFixed) {

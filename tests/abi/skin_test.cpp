@@ -89,6 +89,27 @@ TEST(Skin, ImportsWhatAnEngineLoads) {
   std::filesystem::remove_all(directory);
 }
 
+TEST(Skin, LendsHostMemoryAndMovesFiles) {
+  std::string name = (std::filesystem::temp_directory_path() / "orlop-skin-XXXXXX").string();
+  const std::string directory = ::mkdtemp(name.data());
+  orlop_host_pool_params pool_params{};
+  pool_params.struct_size = sizeof pool_params;
+  orlop::HostPool pool(pool_params);
+  orlop_file_queue_params queue_params{};
+  queue_params.struct_size = sizeof queue_params;
+  queue_params.queue = "threads";
+  orlop::FileQueue queue(queue_params);
+  auto* const memory = static_cast<char*>(pool.take(5000));
+  memory[4999] = 'z';
+  queue.wait(queue.write(directory + "/file", 0, 5000, memory));
+  memory[4999] = 0;
+  queue.wait(queue.read(directory + "/file", 0, 5000, memory));
+  EXPECT_EQ(memory[4999], 'z');
+  pool.give_back(memory);
+  EXPECT_EQ(pool.use().used_bytes, 0u);
+  std::filesystem::remove_all(directory);
+}
+
 TEST(Skin, MovesOwnership) {
   orlop::Engine first("{}");
   orlop_engine* const handle = first.get();

@@ -31,6 +31,26 @@ TEST(File, OpensWhatIsThereAndCreatesWhatIsNot) {
   EXPECT_TRUE(has_content(read_whole(folder / "file"), 0));
 }
 
+TEST(File, OpensAForeignFileToReadOnlyIfItIsThere) {
+  const ScratchFolder folder;
+  EXPECT_EQ(File::open_foreign(folder / "file", Purpose::reading).error().status, ORLOP_NOT_FOUND);
+  write_content(folder / "file", 5000);
+  const auto opened = File::open_foreign(folder / "file", Purpose::reading);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->size().value(), 5000u);
+  const char byte = 0;
+  EXPECT_EQ(::pwrite(opened->fd(), &byte, 1, 0), -1);
+}
+
+TEST(File, SaysNothingWhereAForeignFileIsBuffered) {
+  const ScratchFolder folder("/dev/shm");
+  LogCapture log;
+  const auto opened = File::open_foreign(folder / "file", Purpose::writing);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->access(), Access::buffered);
+  EXPECT_TRUE(log.warnings().empty());
+}
+
 TEST(File, RefusesToReplaceAFile) {
   const ScratchFolder folder;
   write_content(folder / "file", 4096);

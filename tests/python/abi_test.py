@@ -32,6 +32,8 @@ SCALARS: dict[str, Any] = {
     "orlop_engine*": ctypes.c_void_p,
     "orlop_checkpoint*": ctypes.c_void_p,
     "orlop_import*": ctypes.c_void_p,
+    "orlop_host_pool*": ctypes.c_void_p,
+    "orlop_file_queue*": ctypes.c_void_p,
     "orlop_progress": _abi.Progress,
     "orlop_log_callback": _abi.LogCallback,
 }
@@ -105,6 +107,7 @@ def test_every_constant_has_the_value_that_the_c_compiler_sees(tmp_path: Path) -
             "LOAD_COMMON_ONLY",
             "SAVE_TRAINED_ONLY",
             "RECLAIM_DRY_RUN",
+            "HOST_POOL_LOCKED",
         )
     }
     for prefix, enumeration in (

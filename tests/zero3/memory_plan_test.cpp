@@ -61,6 +61,20 @@ TEST(MemoryPlan, StatesInMemoryCountAgainstTheBudget) {
   EXPECT_THAT(refused.error().message, HasSubstr("nvme"));
 }
 
+TEST(MemoryPlan, WhatIsSetAsideForActivationsCountsAndIsLeftFree) {
+  MemoryDemand with = demand(kOnNvme);
+  with.activation_bytes = 50_MiB;
+  const auto without = plan_memory(demand(kOnNvme), limits(2_GiB));
+  const auto plan = plan_memory(with, limits(2_GiB));
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->activation_bytes, 50_MiB);
+  EXPECT_LE(plan->host_bytes, 2_GiB);
+  EXPECT_LE(plan->pinned_fraction, without->pinned_fraction);
+  EXPECT_EQ(plan_memory(with, limits())->host_bytes, plan_memory(demand(kOnNvme), limits())->host_bytes + 50_MiB);
+  with.activation_bytes = 2_GiB;
+  EXPECT_THAT(plan_memory(with, limits(2_GiB)).error().message, HasSubstr("orlop.memory.activations 2147483648"));
+}
+
 TEST(MemoryPlan, WithoutABudgetTheMachineIsTheLimit) {
   auto small = limits();
   small.host_available = 50_MiB;
