@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import atexit as _atexit
 
-from . import _log, lr_schedules, optim, zero
+from . import _log, checkpointing, lr_schedules, optim, zero
 from ._abi import VERSION as _VERSION
 from ._checkpoint import client_state
 from ._initialize import initialize
@@ -70,6 +70,7 @@ __all__ = [
     "UnsupportedError",
     "WaitTimeoutError",
     "build_info",
+    "checkpointing",
     "client_state",
     "initialize",
     "lr_schedules",

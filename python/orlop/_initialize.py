@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from . import _heap, _log
+from . import _heap, _log, checkpointing
 from ._dtypes import BY_NAME
 from ._enums import DeviceKind, OptimizerKind
 from ._hooks import GradientFlow
@@ -128,6 +128,7 @@ def build(
         if engine_class.scatters(config):
             _scatter(model, config, parameters, units)
         scheduler = _choose_scheduler(lr_scheduler, engine_optimizer)
+        checkpointing.configure_for(config, native)
     except BaseException:
         _move_out(native, parameters, units)
         raise

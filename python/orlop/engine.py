@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from . import _checkpoint, _log
+from . import _checkpoint, _log, checkpointing
 from ._changes import Changes
 from ._enums import DType, Plane
 from ._hooks import GradientFlow
@@ -677,6 +677,7 @@ class Engine(nn.Module):
         finally:
             for parameter in self._registered:
                 parameter.move_out()
+            checkpointing.forget_engine(native)
             native.close()
 
     def destroy(self) -> None:
