@@ -17,6 +17,8 @@ from . import _log
 from ._checkpoint import write_durably
 from ._monitor import Events, monitors_of
 from ._progress import Progress
+from .flops import step_profile_of
+from .report import PROFILE_FILE
 
 if TYPE_CHECKING:
     from .config import Config
@@ -41,6 +43,7 @@ class Timeline:
         self._last_end = self._last_write = self.begin
         self._losses: list[Tensor] = []
         self._monitors = monitors_of(config)
+        self._flops = step_profile_of(config)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -50,7 +53,8 @@ class Timeline:
             return
         self._open, begin = name, time.monotonic()
         try:
-            yield
+            with contextlib.nullcontext() if self._flops is None else self._flops.phase(name):
+                yield
         finally:
             self._open = None
             self._since[name] += time.monotonic() - begin
@@ -79,6 +83,8 @@ class Timeline:
         if self._progress.is_due(engine):
             print(self._progress.line(engine, _sum(losses)), flush=True)
         try:
+            if self._flops is not None:
+                self._flops.end_update(engine.module, engine.global_steps)
             self._tell(engine, losses, seconds, phases)
         except OSError as error:  # a full disk is no reason to stop training here
             _log.logger.warning("step %d: %s: this update is missing there", engine.global_steps, error)
@@ -126,7 +132,7 @@ def _asked_by_environment() -> str | None:
     value = os.environ.get("DEEPSPEED_PROFILE", "")
     if value in ("", "0"):
         return None
-    return "orlop-profile.json" if value == "1" else value
+    return PROFILE_FILE if value == "1" else value
 
 
 def _sum(losses: list[Tensor]) -> float:

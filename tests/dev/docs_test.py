@@ -24,7 +24,7 @@ MANY = 15  # blocks that are not run: a new one is worth a thought
 # What a shell block finds: the directory it names, a checkpoint, a profile, and the repository's files.
 TRAINED = """
 import orlop, torch
-config = {"optimizer": {"type": "AdamW"}, "orlop": {"profile": "orlop-profile.json"},
+config = {"optimizer": {"type": "AdamW"}, "orlop": {"profile": "deepspeed_profile.json"},
           "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "local_nvme"}}}
 with orlop.initialize(model=torch.nn.Linear(64, 64), config=config)[0] as engine:
     for _ in range(3):

@@ -160,7 +160,7 @@ def test_a_profiles_phases_add_up_to_its_wall_time(store: Path, tmp_path: Path) 
 
 def test_the_environment_asks_for_a_profile_as_deepspeeds_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for value, name in (("1", "orlop-profile.json"), ("other.json", "other.json"), ("0", None)):
+    for value, name in (("1", "deepspeed_profile.json"), ("other.json", "other.json"), ("0", None)):
         monkeypatch.setenv("DEEPSPEED_PROFILE", value)
         before = set(tmp_path.iterdir())
         with start() as engine:
@@ -172,13 +172,13 @@ def test_a_report_is_one_page_that_needs_nothing_else(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with start(
-        orlop={"profile": str(tmp_path / "orlop-profile.json"), "memory": {"host": "1G", "pinned": 0}},
+        orlop={"profile": str(tmp_path / "deepspeed_profile.json"), "memory": {"host": "1G", "pinned": 0}},
         zero_optimization=offload("nvme", store),
     ) as engine:
         train(engine, 8)
     assert main(["report", str(tmp_path)]) == 0
     assert "wrote " in capsys.readouterr().out
-    page = (tmp_path / "orlop-profile.html").read_text()
+    page = (tmp_path / "deepspeed_profile.html").read_text()
     for part in (
         "What limits this run",
         "First change",

@@ -156,13 +156,13 @@ def test_a_list_of_one_is_that_one() -> None:
 
 
 def test_a_report_has_a_line_for_each_drive(drives: list[str], tmp_path: Path) -> None:
-    with start(drives[:2], orlop={"profile": str(tmp_path / "orlop-profile.json")}) as engine:
+    with start(drives[:2], orlop={"profile": str(tmp_path / "deepspeed_profile.json")}) as engine:
         train(engine, 4)
     assert main(["report", str(tmp_path)]) == 0
-    page = (tmp_path / "orlop-profile.html").read_text()
+    page = (tmp_path / "deepspeed_profile.html").read_text()
     for part in ("measured alone", *(f"<td>{path}</td>" for path in drives[:2])):
         assert part in page
-    profile = json.loads((tmp_path / "orlop-profile.json").read_text())
+    profile = json.loads((tmp_path / "deepspeed_profile.json").read_text())
     assert len(profile["engine"]["nvme"]["by_drive"]) == 2
 
 

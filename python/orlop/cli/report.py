@@ -13,6 +13,7 @@ from typing import Any
 
 from .._text import size
 from ..errors import CorruptError, NotFoundError, UnsupportedError
+from ..report import PROFILE_FILE
 
 _COLORS = {
     "forward": "#3b6ea5",
@@ -36,7 +37,7 @@ def add_to(commands: Any) -> None:
         "to change first.",
     )
     report.add_argument(
-        "profile", type=Path, metavar="RUN", help="the profile, or a directory with orlop-profile.json in it"
+        "profile", type=Path, metavar="RUN", help=f"the profile, or a directory with {PROFILE_FILE} in it"
     )
     report.add_argument("--out", type=Path, help="the page (beside the profile, .html)")
     report.add_argument(
@@ -48,7 +49,7 @@ def add_to(commands: Any) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """`orlop report`."""
     given: Path = chosen.profile
-    path = given / "orlop-profile.json" if given.is_dir() else given
+    path = given / PROFILE_FILE if given.is_dir() else given
     out = chosen.out or path.with_suffix(".html")
     profile = Profile(_read(path))
     out.write_text(page(profile, chosen.tbw), encoding="utf-8")
