@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import orlop as _orlop
 
-from . import _version, accelerator, checkpoint, comm, inference, launcher, moe, ops, pipe, runtime, utils
+from . import _version, accelerator, checkpoint, comm, inference, launcher, moe, ops, pipe, profiling, runtime, utils
 from . import comm as dist
 from ._arguments import add_config_arguments
 from ._initialize import initialize
@@ -18,6 +18,7 @@ from .comm import init_distributed
 from .inference.engine import InferenceEngine, init_inference
 from .pipe import PipelineModule
 from .runtime import zero
+from .runtime.activation_checkpointing import checkpointing
 from .runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from .runtime.engine import DeepSpeedEngine
 from .runtime.hybrid_engine import DeepSpeedHybridEngine

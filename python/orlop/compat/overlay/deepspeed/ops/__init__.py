@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._missing import refuse_unknown
-from . import adagrad, adam, lamb, lion, op_builder
+from . import adagrad, adam, aio, lamb, lion, op_builder
 from .op_builder.builder import compatible_ops
 
 __compatible_ops__ = compatible_ops()
