@@ -35,8 +35,7 @@ class HostOptimizer(torch.optim.Optimizer):
 
     Parameters may be float32, bfloat16 or float16, gradients any of these. A 16-bit parameter is what its update,
     computed in float32, is rounded to. With `fp32_states` false its moments are kept and rounded like it, in half the
-    memory.
-    `step` runs on every processor the process may use and skips parameters without a gradient.
+    memory. `step` runs on every processor the process may use and skips parameters without a gradient.
     """
 
     kind: OptimizerKind
@@ -67,13 +66,21 @@ class HostOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for index, group in enumerate(self.param_groups):
-            check_options(index, group)
-            updates = [self._update(p) for p in group["params"] if p.grad is not None and p.numel()]
+        due = [[p for p in group["params"] if p.grad is not None and p.numel()] for group in self.param_groups]
+        self._check(due)
+        for group, parameters in zip(self.param_groups, due, strict=True):
+            updates = [self._update(parameter) for parameter in parameters]
             update_tensors(self._group_params(group), [update.tensor() for update in updates if update.count])
             for update in updates:
                 update.complete()
         return loss
+
+    def _check(self, due: list[list[Tensor]]) -> None:
+        """Raises for what cannot be updated, before anything is."""
+        for index, (group, parameters) in enumerate(zip(self.param_groups, due, strict=True)):
+            check_options(index, group)
+            for parameter in parameters:
+                self.check_parameter(parameter)
 
     def check_parameter(self, parameter: Tensor) -> None:
         """Raises UnsupportedError for one that the kernels cannot update."""
@@ -94,7 +101,6 @@ class HostOptimizer(torch.optim.Optimizer):
             )
 
     def _update(self, parameter: Tensor) -> _Update:
-        self.check_parameter(parameter)
         state = self.state[parameter]
         if not state:
             state["step"] = 0
@@ -116,6 +122,10 @@ class HostOptimizer(torch.optim.Optimizer):
         params.eps, params.lr_decay = group.get("eps", 0.0), group.get("lr_decay", 0.0)
         params.bias_correction = int(group.get("bias_correction", True))
         return params
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: torch leaves out what is neither state nor group."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, but all is copied, and moments keep their type: torch rounds them to the parameter's."""

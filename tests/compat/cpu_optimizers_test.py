@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -198,6 +199,20 @@ def test_a_state_of_torchs_adam_can_be_loaded() -> None:
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_a_copy_is_the_same_optimizer(copied: Callable[[Any], Any]) -> None:
+    first = DeepSpeedCPUAdam(parameters(torch.bfloat16, (50,)), lr=0.1, adamw_mode=True, fp32_optimizer_states=False)
+    give_gradients(first.param_groups[0]["params"], 1)
+    first.step()
+    second = copied(first)
+    for optimizer in (first, second):
+        give_gradients(optimizer.param_groups[0]["params"], 2)
+        optimizer.step()
+    a, b = first.param_groups[0]["params"][0], second.param_groups[0]["params"][0]
+    assert torch.equal(a, b) and second.decoupled and second.adam_w_mode
+    assert second.state[b]["exp_avg"].dtype is torch.bfloat16 and second.state[b]["step"] == 2
+
+
 def test_a_closure_is_called_and_its_loss_returned() -> None:
     parameter = nn.Parameter(torch.ones(3))
     optimizer = DeepSpeedCPUAdam([parameter], lr=0.1)
@@ -251,7 +266,7 @@ def test_what_cannot_be_updated_is_refused_before_anything_changes() -> None:
     for parameter in (good, bad):
         parameter.grad = torch.ones_like(parameter)
     with pytest.raises(NotImplementedError, match="a parameter of float64"):
-        DeepSpeedCPUAdam([good, bad], lr=0.1).step()
+        DeepSpeedCPUAdam([{"params": [good]}, {"params": [bad]}], lr=0.1).step()
     assert torch.equal(good, torch.ones(2))
     far = nn.Parameter(torch.ones(2, device="meta"))
     far.grad = torch.ones(2, device="meta")
@@ -382,6 +397,21 @@ def test_16_bit_moments_are_noted_by_an_engine() -> None:
         {"bf16": {"enabled": True, "bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}}
     )
     assert len(notes.notes) == 2 and "moments are fp32 in an engine" in " ".join(notes.notes)
+
+
+def test_16_bit_moments_of_the_configuration_want_an_optimizer_that_has_them() -> None:
+    settings = {
+        "bf16": {"enabled": True, "bf16_master_weights_and_grads": True, "bf16_optimizer_states": True},
+        "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+    }
+    for is_wide in (True, False):
+        model = nn.Linear(3, 2)
+        optimizer = DeepSpeedCPUAdam(model.parameters(), fp32_optimizer_states=is_wide)
+        if is_wide:
+            with pytest.raises(AssertionError, match=r"DeepSpeedCPUAdam\(fp32_optimizer_states=False\)"):
+                deepspeed.initialize(model=model, optimizer=optimizer, config={"train_batch_size": 4} | settings)
+        else:
+            deepspeed.initialize(model=model, optimizer=optimizer, config={"train_batch_size": 4} | settings)[0].close()
 
 
 # ---- Builders ----

@@ -52,6 +52,10 @@ def check_client(optimizer: torch.optim.Optimizer, config: Config) -> None:
         f'You are using an untested ZeRO Optimizer: {name}. Please add <"zero_allow_untested_optimizer": true> in the '
         "configuration file to use it."
     )
+    has_wide_states = isinstance(optimizer, _ON_HOST) and optimizer.fp32_optimizer_states
+    assert not (has_wide_states and config.get("bf16.bf16_optimizer_states")), (
+        f"bf16_optimizer_states is true, but the optimizer's are fp32: give {name}(fp32_optimizer_states=False)"
+    )
     if _offloads(config) and not isinstance(optimizer, _ON_HOST) and config.get("zero_force_ds_cpu_optimizer", True):
         raise ZeRORuntimeException(
             f"initialize: on optimizer {name}: with offload_optimizer DeepSpeed wants its own host optimizer: give "

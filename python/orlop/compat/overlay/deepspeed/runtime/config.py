@@ -331,7 +331,6 @@ class DeepSpeedConfig:
     def _do_error_check(self) -> None:
         if self.gradient_allreduce_op == "sum" and self.zero_optimization_stage == ZeroStageEnum.weights:
             raise ValueError("gradient_allreduce_op='sum' is not supported with ZeRO stage 3")
-        assert self.zero_optimization_stage <= ZeroStageEnum.max_stage
 
     def check_for_engine(self) -> None:
         """What `deepspeed.initialize` refuses besides: raises AssertionError and NotImplementedError."""
