@@ -108,7 +108,7 @@ def build(
         _log.set_level(config.get("log_level"))
     if os.environ.get(PRINT_CONFIG) or config.get("dump_state"):
         print(config.table(), flush=True)
-    if lr_scheduler is None:
+    if lr_scheduler is None and trains:
         lr_scheduler = schedule_maker(config)
     check_memory(model)
     check_unclaimed("initialize", model)  # before anything of it is changed

@@ -189,6 +189,14 @@ def test_the_block_drives_an_optimizer_of_the_programs() -> None:
     engine.close()
 
 
+def test_an_engine_that_trains_nothing_has_no_schedule() -> None:
+    settings = config(zero_optimization={"stage": 3})
+    del settings["optimizer"]
+    engine, optimizer, _, scheduler = deepspeed.initialize(model=nn.Linear(4, 2), config=settings)
+    assert optimizer is None and scheduler is None and engine(torch.ones(1, 4)).shape == (1, 2)
+    engine.close()
+
+
 def test_a_block_that_cannot_be_is_refused_before_anything_is_made() -> None:
     model = nn.Linear(4, 2)
     before = model.weight.data_ptr()

@@ -93,6 +93,9 @@ class Block:
     def __init__(self, defaults: dict[str, Any], given: dict[str, Any] | None) -> None:
         self.__dict__.update(defaults | {name: value for name, value in (given or {}).items() if value != "auto"})
 
+    def __getattr__(self, name: str) -> Any:  # for type checkers: the values are set in __init__
+        raise AttributeError(name)
+
     def repr(self) -> dict[str, Any]:
         """The values by name."""
         return dict(self.__dict__)
