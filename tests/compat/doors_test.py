@@ -124,6 +124,33 @@ def test_it_is_found_by_every_way_to_ask() -> None:
     assert is_deepspeed_available() and accelerate.utils.is_deepspeed_available()
 
 
+TRAINER = """
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+config = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto",
+          "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+arguments = TrainingArguments(output_dir="out", deepspeed=config, per_device_train_batch_size=2, max_steps=2,
+                              report_to=[], save_strategy="no", disable_tqdm=True, logging_steps=1)
+model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=64, n_positions=16))
+tokens = torch.arange(8)
+trainer = Trainer(model, arguments, train_dataset=[{"input_ids": tokens, "labels": tokens}] * 4)
+trainer.train()
+print("trained by", type(trainer.deepspeed).__module__, trainer.state.global_step, torch.distributed.get_world_size())
+"""
+
+
+def test_a_trainer_needs_no_launcher(tmp_path: Path) -> None:
+    overlay = os.pathsep.join([str(OVERLAY), str(ROOT / "python")])
+    done = subprocess.run(
+        [sys.executable, script(tmp_path, TRAINER)],
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=overlay),
+    )
+    assert "trained by deepspeed.runtime.engine 2 1" in done.stdout, done.stderr
+
+
 # ---- orlop run ----
 
 
