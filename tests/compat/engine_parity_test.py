@@ -7,6 +7,7 @@ from pathlib import Path
 import orlop
 import pytest
 import torch
+from deepspeed.runtime.torch_autocast import get_comm_dtype, has_comm_dtype
 from engine_models import LEARNING, batches, engine_of, loss_of, model, offloaded, plain_losses, train
 
 UPDATES = 10
@@ -51,6 +52,20 @@ def test_autocast_is_torchs(stage: int) -> None:
     assert train(engine, UPDATES) == pytest.approx(expected, rel=1e-5)
     assert engine.module.first.weight.dtype == torch.float32 and engine(batches(1)[0][0]).dtype == torch.bfloat16
     engine.destroy()
+
+
+@pytest.mark.parametrize(("names", "marked"), [(None, 4), (["torch.nn.LayerNorm"], 0)])
+def test_parameters_that_autocast_computes_with_say_what_they_are_exchanged_in(
+    names: list[str] | None, marked: int
+) -> None:
+    block = {"enabled": True, "dtype": "bfloat16"} | ({} if names is None else {"lower_precision_safe_modules": names})
+    engine = engine_of(stage=2, torch_autocast=block)
+    found = [parameter for parameter in engine.module.parameters() if has_comm_dtype(parameter)]
+    assert len(found) == marked and all(get_comm_dtype(parameter) is torch.bfloat16 for parameter in found)
+    assert get_comm_dtype(engine.module.scale) is torch.float32
+    engine.destroy()
+    with pytest.raises(orlop.ConfigError, match="no class of modules"):
+        engine_of(torch_autocast=block | {"lower_precision_safe_modules": ["NoSuchModule"]})
 
 
 def test_autocast_in_fp16_has_no_loss_scale() -> None:

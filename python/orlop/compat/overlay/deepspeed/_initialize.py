@@ -19,6 +19,7 @@ from .runtime import _choose_optimizer
 from .runtime._engine_facts import local_rank_of
 from .runtime.config import DeepSpeedConfig
 from .runtime.engine import DeepSpeedEngine
+from .runtime.torch_autocast import mark_comm_dtype
 from .runtime.zero.parameter_offload import DeepSpeedZeRoOffload
 from .runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from .utils.logging import logger
@@ -70,6 +71,8 @@ def initialize(
     engine.raw_config, engine.local_rank = raw, local_rank_of(args)
     if isinstance(engine.optimizer, DeepSpeedZeroOptimizer_Stage3):
         engine.optimizer.parameter_offload = DeepSpeedZeRoOffload(engine)
+    if resolved.get("torch_autocast.enabled"):
+        mark_comm_dtype(model, torch.bfloat16, resolved.get("torch_autocast.lower_precision_safe_modules"))
     if training_data is not None:
         engine.training_dataloader = engine.deepspeed_io(training_data, collate_fn=collate_fn)
     return engine, engine.optimizer, engine.training_dataloader, engine.lr_scheduler

@@ -227,7 +227,7 @@ class DeepSpeedEngine(CheckpointingEngine):
             "DeepSpeedEngine.reload_states is not provided by Orlop: nothing was offloaded for a time"
         )
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         backend: Any = "inductor",
         compile_kwargs: dict[str, Any] | None = None,
