@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from orlop import Engine
 from orlop._units import EXTERNAL
@@ -23,7 +23,7 @@ class DeepSpeedZeRoOffload:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.module: Any = engine.module
+        self.module = cast(Any, engine.module)
         self._units = engine._units
         self.forward_hooks: list[Any] = list(self._units._handles)
         self.backward_hooks: list[Any] = []
