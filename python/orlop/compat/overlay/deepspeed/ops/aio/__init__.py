@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._missing import missing, refuse_unknown
-from ..op_builder import AsyncIOBuilder
+from ..op_builder.builders import AsyncIOBuilder
 from ._handle import aio_handle, aio_read, aio_write, deepspeed_memcpy
 
 gds_handle = missing(
