@@ -116,7 +116,7 @@ TEST_P(EveryQueue, KeepsSeveralMovesUnderWay) {
 
 INSTANTIATE_TEST_SUITE_P(FileQueue, EveryQueue,
                          ::testing::Values(aio::QueueKind::uring, aio::QueueKind::aio, aio::QueueKind::threads),
-                         [](const auto& info) { return std::string(aio::name_of(info.param)); });
+                         [](const auto& tested) { return std::string(aio::name_of(tested.param)); });
 
 TEST(FileQueue, GivesANewFileTheModeThatProgramsGive) {
   TemporaryDirectory directory;
@@ -162,7 +162,7 @@ TEST(FileQueue, RefusesToReadBehindTheEnd) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().status, ORLOP_INVALID_ARGUMENT);
   EXPECT_THAT(refused.error().message, AllOf(HasSubstr(directory / "file"), HasSubstr("has 5000 bytes")));
-  EXPECT_TRUE(queue->submit({Direction::read, directory / "file", 904, memory}));
+  EXPECT_TRUE(move(*queue, Direction::read, directory / "file", 904, memory));
 }
 
 TEST(FileQueue, NamesAFileThatIsNotThere) {
@@ -236,9 +236,9 @@ TEST(FileQueue, FinishesEveryMoveBeforeItIsGone) {
 
 TEST(FileQueue, RefusesMoreMovesThanItHasFilesFor) {
   TemporaryDirectory directory;
+  std::vector<std::byte> memory(1);  // longer than the queue, which still moves when it ends
   const auto queue = thread_queue();
   make_file(directory / "file", std::vector<std::byte>(1));
-  std::vector<std::byte> memory(1);
   Ticket first;
   for (std::size_t i = 0; i < FileQueue::kMaximum; ++i) {
     const auto ticket = queue->submit({Direction::read, directory / "file", 0, memory});
