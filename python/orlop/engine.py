@@ -23,6 +23,7 @@ from ._changes import Changes
 from ._enums import DType, Plane
 from ._hooks import GradientFlow
 from ._native import NativeEngine
+from ._out_of_memory import explained
 from ._parameters import Parameter, check_layout, half_precision, is_frozen, layout_of
 from ._timeline import Timeline
 from ._torch_update import TorchUpdate
@@ -136,7 +137,7 @@ class Engine(nn.Module):
         self._timeline.note_inputs(self.module, args, kwargs)
         self._forwards += 1
         try:
-            with self._timeline.phase("forward"), self._forward_pass(), self._autocast():
+            with explained(self, "forward"), self._timeline.phase("forward"), self._forward_pass(), self._autocast():
                 return self.module(*args, **kwargs)
         finally:
             self._forwards -= 1
@@ -177,7 +178,7 @@ class Engine(nn.Module):
         loss = self._part_of_update(loss) if scale_wrt_gas else loss
         self._timeline.note_loss(loss)
         scaled = self._times_loss_scale(loss)
-        with self._timeline.phase("backward"), self._backward_pass():
+        with explained(self, "backward"), self._timeline.phase("backward"), self._backward_pass():
             scaled.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
         return loss
 
