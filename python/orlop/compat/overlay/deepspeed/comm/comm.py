@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 import torch
-from orlop.errors import OutOfOrderError
+from orlop.errors import OutOfOrderError, WaitTimeoutError
 from torch.distributed import (
     P2POp,
     ProcessGroup,
@@ -141,9 +141,16 @@ def init_distributed(
     where: dict[str, Any] = {"init_method": init_method or (address(distributed_port) if world.size > 1 else None)}
     if world.size == 1:
         where = {"store": torch.distributed.HashStore()}  # type: ignore[attr-defined]
-    torch.distributed.init_process_group(
-        _usable(dist_backend), timeout=timeout, rank=world.rank, world_size=world.size, **where
-    )
+    try:
+        torch.distributed.init_process_group(
+            _usable(dist_backend), timeout=timeout, rank=world.rank, world_size=world.size, **where
+        )
+    except torch.distributed.DistError as error:
+        raise WaitTimeoutError(
+            f"init_distributed: on rank {world.rank} of {world.size} at {where.get('init_method')} "
+            f"({timeout.total_seconds():g} s): the ranks did not meet: {error}; see that all are started, that they "
+            "have the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE, and that no firewall is between them"
+        ) from error
 
 
 def get_local_rank() -> int:

@@ -238,7 +238,7 @@ class DeepSpeedConfig:
         self.float16_config = get_float16_config(given)
         self.bfloat16_config = get_bfloat16_config(given)
         assert not (self.float16_config.enabled and self.bfloat16_config.enabled), (
-            "bfloat16 and fp16 modes cannot be simultaneously enabled"
+            "bfloat16 and fp16 modes cannot be simultaneously enabled: a model has one type; switch one of them off"
         )
         self.activation_checkpointing_config = Block(_ACTIVATION_CHECKPOINTING, given.get("activation_checkpointing"))
         self.flops_profiler_config = Block(_FLOPS_PROFILER, given.get("flops_profiler"))
@@ -304,7 +304,8 @@ class DeepSpeedConfig:
             get_gradient_accumulation_steps(given),
         )
         assert train is not None or micro is not None, (
-            "Either train_batch_size or train_micro_batch_size_per_gpu needs to be provided"
+            "Either train_batch_size or train_micro_batch_size_per_gpu needs to be provided: write the second, the "
+            "samples of one forward pass"
         )
         if steps is None:
             steps = 1 if train is None or micro is None else train // (micro * self.world_size)
@@ -324,7 +325,8 @@ class DeepSpeedConfig:
         assert train > 0, f"Train batch size: {train} has to be greater than 0"
         assert train == micro * steps * self.world_size, (
             "Check batch related parameters. train_batch_size is not equal to micro_batch_per_gpu * "
-            f"gradient_acc_step * world_size {train} != {micro} * {steps} * {self.world_size}"
+            f"gradient_acc_step * world_size {train} != {micro} * {steps} * {self.world_size}; make them agree, or "
+            "leave one of the three out"
         )
         assert micro > 0, f"Micro batch size per gpu: {micro} has to be greater than 0"
         assert steps > 0, f"Gradient accumulation steps: {steps} has to be greater than 0"
