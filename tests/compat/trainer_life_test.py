@@ -194,7 +194,7 @@ def test_embeddings_are_resized_under_stage_3(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     model.resize_token_embeddings(VOCABULARY + 6)
     embedding = model.get_input_embeddings().weight
-    assert tuple(embedding.ds_shape) == (VOCABULARY + 6, 24)
+    assert tuple(embedding.shape) == (VOCABULARY + 6, 24)
     rows = in_full(model)["model.embed_tokens.weight"]
     assert torch.equal(rows[:VOCABULARY], saved.get_input_embeddings().weight)
     assert rows[VOCABULARY:].count_nonzero()
@@ -260,8 +260,8 @@ def patchable() -> dict[str, Any]:
     """What a runtime may have replaced: every attribute of torch's classes and modules, and of transformers' base."""
     owners = [*PATCHABLE, transformers.PreTrainedModel, transformers.LlamaForCausalLM, transformers.Trainer]
     found = {f"{owner.__name__}.{name}": value for owner in owners for name, value in vars(owner).items()}
-    hooks = {name: dict(getattr(nn.modules.module, name)) for name in HOOKS if "hook" in name}
-    return found | {name: value for name, value in hooks.items() if isinstance(value, dict)}
+    hooks = {name: getattr(nn.modules.module, name) for name in HOOKS}
+    return found | {name: dict(value) for name, value in hooks.items() if isinstance(value, dict)}
 
 
 def test_nothing_stays_patched(tmp_path: Path) -> None:
