@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, cast
 
@@ -16,6 +17,9 @@ from ._native import NativeEngine
 from .errors import ConfigError, InvalidArgumentError, OutOfOrderError, UnsupportedError
 
 Groups = list[dict[str, Any]]
+
+
+_OWN_STEP = "optimizer.step: the engine holds the gradients and states: call engine.step() instead"
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -38,6 +42,8 @@ class Optimizer(torch.optim.Optimizer):
         if client is not None:
             self.defaults.update(client.defaults)
             self.param_groups = client.param_groups  # the same dicts: a scheduler made for the client drives us
+            if self.kind is not OptimizerKind.EXTERNAL:
+                client.register_step_pre_hook(_RefusedStep(native))
         self._is_complete = True
         self.send_groups()
 
@@ -128,7 +134,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> NoReturn:
         """Raises OutOfOrderError: updates happen in `engine.step()`."""
-        raise OutOfOrderError("optimizer.step: the engine holds the gradients and states: call engine.step() instead")
+        raise OutOfOrderError(_OWN_STEP)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of the micro-batches since the last update. After `engine.step()` there are none."""
@@ -157,6 +163,18 @@ class Optimizer(torch.optim.Optimizer):
         if [len(group["params"]) for group in saved] != [len(group["params"]) for group in self.param_groups]:
             raise InvalidArgumentError("optimizer.load_state_dict: on 'param_groups': not the groups of this optimizer")
         self.set_group_values([{key: value for key, value in group.items() if key != "params"} for group in saved])
+
+
+class _RefusedStep:
+    """The client's own `step()`, while an engine has its parameters: they have no gradients that it could use."""
+
+    def __init__(self, native: NativeEngine) -> None:
+        self._native = weakref.ref(native)
+
+    def __call__(self, *_: object) -> None:
+        native = self._native()
+        if native is not None and native.is_open:
+            raise OutOfOrderError(_OWN_STEP)
 
 
 def client_of(optimizer: Any, parameters: Groups) -> torch.optim.Optimizer:

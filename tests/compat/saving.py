@@ -12,6 +12,8 @@ import deepspeed
 import torch
 from torch import Tensor, nn
 
+torch.set_num_threads(1)  # so that sums in other processes are the same bit for bit
+
 PRECISIONS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "bf16": {"bf16": {"enabled": True}},
