@@ -94,7 +94,7 @@ TEST(ConfigKeys, TypesAreDescribedInWords) {
   EXPECT_EQ(describe_type(*find_config_key("train_batch_size")), "an integer of at least 1");
   EXPECT_EQ(describe_type(*find_config_key("optimizer.params.betas")),
             "an array of two numbers from 0 to below 1");
-  EXPECT_EQ(describe_type(*find_config_key("orlop.non_finite")), "\"skip\" or \"stop\"");
+  EXPECT_EQ(describe_type(*find_config_key("orlop.non_finite")), "\"skip\" or \"stop\" or \"apply\"");
   EXPECT_EQ(describe_type(*find_config_key("aio.block_size")),
             "a size such as 1048576, \"64M\" or \"48G\", a multiple of 4096, at most 1073741824");
 }
