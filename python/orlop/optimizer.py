@@ -19,7 +19,8 @@ from .errors import ConfigError, InvalidArgumentError, OutOfOrderError, Unsuppor
 Groups = list[dict[str, Any]]
 
 
-_OWN_STEP = "optimizer.step: the engine holds the gradients and states: call engine.step() instead"
+def _refuse_step() -> NoReturn:
+    raise OutOfOrderError("optimizer.step: the engine holds the gradients and states: call engine.step() instead")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -134,7 +135,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> NoReturn:
         """Raises OutOfOrderError: updates happen in `engine.step()`."""
-        raise OutOfOrderError(_OWN_STEP)
+        _refuse_step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of the micro-batches since the last update. After `engine.step()` there are none."""
@@ -174,7 +175,7 @@ class _RefusedStep:
     def __call__(self, *_: object) -> None:
         native = self._native()
         if native is not None and native.is_open:
-            raise OutOfOrderError(_OWN_STEP)
+            _refuse_step()
 
 
 def client_of(optimizer: Any, parameters: Groups) -> torch.optim.Optimizer:
