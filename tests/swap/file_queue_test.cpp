@@ -236,20 +236,21 @@ TEST(FileQueue, FinishesEveryMoveBeforeItIsGone) {
 
 TEST(FileQueue, RefusesMoreMovesThanItHasFilesFor) {
   TemporaryDirectory directory;
-  std::vector<std::byte> memory(1);  // longer than the queue, which still moves when it ends
+  std::vector<std::byte> memory(FileQueue::kMaximum);  // a byte each; longer than the queue, which still moves when it ends
   const auto queue = thread_queue();
   make_file(directory / "file", std::vector<std::byte>(1));
   Ticket first;
   for (std::size_t i = 0; i < FileQueue::kMaximum; ++i) {
-    const auto ticket = queue->submit({Direction::read, directory / "file", 0, memory});
+    const auto ticket = queue->submit({Direction::read, directory / "file", 0, std::span(memory).subspan(i, 1)});
     ASSERT_TRUE(ticket) << ticket.error().message;
     if (i == 0) first = *ticket;
   }
-  const auto refused = queue->submit({Direction::read, directory / "file", 0, memory});
+  const auto of_the_first = std::span(memory).first(1);
+  const auto refused = queue->submit({Direction::read, directory / "file", 0, of_the_first});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().status, ORLOP_OUT_OF_ORDER);
   EXPECT_TRUE(queue->wait(first, -1));
-  EXPECT_TRUE(queue->submit({Direction::read, directory / "file", 0, memory}));
+  EXPECT_TRUE(queue->submit({Direction::read, directory / "file", 0, of_the_first}));
 }
 
 TEST(FileQueue, TakesMovesFromManyThreads) {
