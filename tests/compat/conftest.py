@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,6 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
 _FIRST = [str(_ROOT / "python" / "orlop" / "compat" / "overlay"), str(_ROOT / "python")]
-
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path[:0] = _FIRST
 os.environ["PYTHONPATH"] = os.pathsep.join([*_FIRST, *filter(None, [os.environ.get("PYTHONPATH")])])

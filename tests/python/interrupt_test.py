@@ -54,7 +54,6 @@ def _interrupt(number: signal.Signals, store: Path) -> float:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         for _ in range(3):

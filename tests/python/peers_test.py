@@ -369,7 +369,6 @@ def test_nothing_is_left_when_it_is_ended(number: signal.Signals, store: Path) -
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **VARIABLES},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     wait_for(lambda: process.poll() is not None or any(path.is_file() for path in store.rglob("*")))
     workers = children_of(process.pid)
