@@ -302,7 +302,8 @@ class Units:
             if self._running and id(tensor) in self._unit_of:  # whoever gets it may use it
                 self._use_also(self._running[-1], tensor)
         if units and torch.is_grad_enabled():
-            _Call(self, units, _differentiable((args, kwargs))).watch(_differentiable(output))
+            inputs = _differentiable(_tensors_in((args, kwargs)))
+            _Call(self, units, inputs).watch(_differentiable(outputs))
         if not self._running:
             self._end_idle([])
 
@@ -475,9 +476,9 @@ def _tensors_in(values: Any) -> Iterator[Tensor]:
             yield from _tensors_in(list(vars(leaf).values()))
 
 
-def _differentiable(values: Any) -> list[Tensor]:
-    """Tensors whose gradients pass through here. A parameter's come from elsewhere, too, and a hook on it stays."""
-    return [tensor for tensor in _tensors_in(values) if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
+def _differentiable(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Those whose gradients pass through here. A parameter's come from elsewhere, too, and a hook on it stays."""
+    return [tensor for tensor in tensors if tensor.requires_grad and not isinstance(tensor, nn.Parameter)]
 
 
 def _before_gradient_of(tensor: Tensor, call: Callable[[Any], None]) -> None:
