@@ -85,7 +85,7 @@ def initialize(
         )
     _log.follow_logger()
     resolved = Config(_one_source(args, config, config_params))
-    loader = None if training_data is None else loader_of(resolved, training_data, collate_fn)
+    loader = None if training_data is None else _loader(resolved, training_data, collate_fn)
     engine = build(Engine, model, resolved, optimizer, model_parameters, lr_scheduler)
     engine.training_dataloader = loader
     return engine, engine._optimizer, loader, engine.lr_scheduler
@@ -286,7 +286,7 @@ def _choose_scheduler(lr_scheduler: Any, optimizer: Optimizer) -> Any:
     return lr_scheduler
 
 
-def loader_of(config: Config, data: Any, collate_fn: Any) -> DataLoader[Any]:
+def _loader(config: Config, data: Any, collate_fn: Any) -> DataLoader[Any]:
     """Shuffled micro-batches of a dataset."""
     size = config.get("train_micro_batch_size_per_gpu")
     if size is None:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -445,13 +445,23 @@ class Engine(nn.Module):
 
     def load_module_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
         """Sets parameters and buffers. Masters become the parameters' values; moments stay. Returns torch's report."""
+        with self._all_gathered():
+            report = self.module.load_state_dict(state_dict, strict=strict)
+            self._take_values(self._registered)
+        return report
+
+    @contextlib.contextmanager
+    def _all_gathered(self) -> Iterator[None]:
+        """Has every parameter in the model, to be given other values."""
         self._check_usable()
         self._finish_save(wait=True)  # it reads the memory that is written here
         with self._units.gathered(parameter.tensor for parameter in self._in_units()):
-            report = self.module.load_state_dict(state_dict, strict=strict)
-            for parameter in self._registered:
-                parameter.write(self._native, Plane.PARAM, parameter.tensor)
-        return report
+            yield
+
+    def _take_values(self, parameters: Iterable[Parameter]) -> None:
+        """The engine's values become those that the model has; masters, too."""
+        for parameter in parameters:
+            parameter.write(self._native, Plane.PARAM, parameter.tensor)
 
     def read_plane(self, parameter: str | nn.Parameter, plane: str) -> Tensor:
         """One array of a parameter's state, wherever it lives, as an fp32 CPU tensor of the parameter's shape.

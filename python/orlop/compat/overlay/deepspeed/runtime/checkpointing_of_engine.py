@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ import torch
 import torch.distributed as dist
 from orlop import NotFoundError
 from orlop import _checkpoint as native
-from orlop._enums import Plane
-from orlop._parameters import Parameter
 from orlop._saved_weights import SavedWeights
 from torch import Tensor
 
@@ -141,7 +139,7 @@ class CheckpointingEngine(EngineFacts):
             state = {saved.name: weights.read(saved, saved.dtype) for saved in weights.parameters}
             state.update(weights.buffers)
             state.update((name, state[first]) for name, first in weights.tied.items() if first in state)
-        with self._units.gathered(stored.tensor for stored in self._in_units()):
+        with self._all_gathered():
             custom_load_fn(src=state, dst=self.module)
             self._take_values(p for p in self._registered if not _is_same(p.tensor, state.get(p.name)))
 
@@ -175,17 +173,10 @@ class CheckpointingEngine(EngineFacts):
         state = checkpoint["module"] if isinstance(checkpoint.get("module"), Mapping) else checkpoint
         if custom_load_fn is None:
             return super().load_module_state_dict(state, strict=strict)
-        self._check_usable()
-        self._finish_save(wait=True)
-        with self._units.gathered(stored.tensor for stored in self._in_units()):
+        with self._all_gathered():
             custom_load_fn(src=state, dst=self.module)
             self._take_values(self._registered)
         return None
-
-    def _take_values(self, parameters: Iterable[Parameter]) -> None:
-        """The engine's values become those that the model has; masters, too."""
-        for parameter in parameters:
-            parameter.write(self._native, Plane.PARAM, parameter.tensor)
 
     def _zero3_consolidated_16bit_state_dict(self, exclude_frozen_parameters: bool = False) -> dict[str, Tensor] | None:
         """The whole state on rank 0, None elsewhere. Raises ValueError unless the stage is 3."""
